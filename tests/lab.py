@@ -90,6 +90,19 @@ def type_command(monkeypatch, *words: object) -> None:
     cli.main()
 
 
+def run_python(*words: object, **environment: str) -> subprocess.CompletedProcess:
+    """Python with this checkout and one thread, to its end, and what it said."""
+    there = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment
+    command, env = [sys.executable, *map(str, words)], os.environ | there
+    return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, env=env)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files below a folder, by their paths from it."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
 @contextlib.contextmanager
 def owned(command: list[str], **options) -> Iterator[subprocess.Popen]:
     """A process that ends with the block, and with this process, whatever ends that: SIGKILL, too.

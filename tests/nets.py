@@ -75,6 +75,14 @@ def assert_same_gradients(ours, expected, parameters) -> None:
         torch.testing.assert_close(a, b, **EXACT)
 
 
+def watched(model: nn.Module, *names: str) -> dict:
+    """What these modules return, or all, by name: filled whenever the model is called."""
+    seen, modules = {}, dict(model.named_modules())
+    for name in names or modules:
+        modules[name].register_forward_hook(lambda *call, name=name: seen.update({name: call[2]}))
+    return seen
+
+
 def count_hooks(model: nn.Module) -> int:
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
 

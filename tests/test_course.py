@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 import tomllib
 from functools import partial
@@ -16,7 +15,7 @@ from unittest import mock
 
 import nbformat
 import pytest
-from lab import ROOT, open_page, type_command
+from lab import ROOT, contents, open_page, run_python, type_command
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 import notebooks
@@ -30,10 +29,6 @@ PAGES = ["glossary.md", "references.md"]
 PAGE_FILES = [ROOT / "notebooks" / name for name in PAGES]
 NB02 = "02_why_time_matters.ipynb"
 CHECKS = [name for name in vars(exercises) if name.startswith("check_")]
-
-
-def contents(folder):
-    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
 def copy_course(folder):
@@ -195,7 +190,7 @@ def test_the_package_is_no_folder_of_yours():
     assert contents(ROOT / "notebooks") == shipped
 
 
-def test_from_an_installed_package(tmp_path):
+def test_from_an_installed_package(tmp_path, monkeypatch):
     """The layout of the wheel, made as pyproject.toml says: there is no clone beside it."""
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]
     wheel, site = wheel["targets"]["wheel"], tmp_path / "site-packages"
@@ -203,13 +198,8 @@ def test_from_an_installed_package(tmp_path):
         if name != "data_samples":  # 6 MB that the course need not copy
             ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
             shutil.copytree(ROOT / name, site / wheel["sources"].get(name, name), ignore=ignored)
-    done = subprocess.run(
-        [sys.executable, "-m", "blvnet_lab", "course", "mine"],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(site)},
-        capture_output=True,
-        text=True,
-    )
+    monkeypatch.chdir(tmp_path)
+    done = run_python("-m", "blvnet_lab", "course", "mine", PYTHONPATH=str(site))
     assert done.returncode == 0, done.stderr
     assert f"{len(NAMES + PAGES)} new" in done.stdout
     assert "jupyter lab " + os.path.join("mine", course.FIRST) in done.stdout

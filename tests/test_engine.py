@@ -21,6 +21,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from lab import contents
 from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.utils.data import TensorDataset
@@ -135,13 +136,7 @@ def weights_before_steps(model: nn.Module) -> list[dict[str, Tensor]]:
 
 
 def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
-    assert list(one) == list(other)
-    for name, tensor in one.items():
-        assert torch.equal(tensor, other[name]), name
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
 # ---------------------------------------------------------------- a step
@@ -156,8 +151,7 @@ def test_parts_of_a_batch_give_its_gradients(accumulate):
         clips, labels = data[order[8 * step : 8 * step + 8]]
         losses.append(F.cross_entropy(model(clips), labels))
         expected = torch.autograd.grad(losses[-1], list(model.parameters()))
-        for found, one in zip(gradients, expected, strict=True):
-            torch.testing.assert_close(found, one, rtol=1e-9, atol=1e-14)
+        torch.testing.assert_close(gradients, list(expected), rtol=1e-9, atol=1e-14)
     assert loss == pytest.approx(torch.stack(losses).mean().item(), rel=1e-9)
 
 
@@ -185,9 +179,8 @@ def test_long_gradients_are_shortened():
     limit = sorted(lengths)[1]  # one is longer, one is shorter
     shortened, _, _ = watch(replace(recipe, clip_norm=limit))
     for length, before, after in zip(lengths, whole.gradients, shortened.gradients, strict=True):
-        share = min(1, limit / length)
-        for one, other in zip(before, after, strict=True):
-            torch.testing.assert_close(other, share * one, rtol=1e-4, atol=1e-12)
+        expected = [min(1, limit / length) * gradient for gradient in before]
+        torch.testing.assert_close(after, expected, rtol=1e-4, atol=1e-12)
     assert min(lengths) < 0.999 * limit < 0.99 * max(lengths)
 
 
@@ -259,9 +252,9 @@ def test_average_of_weights_by_hand(tmp_path):
         if number % 3 == 2:
             at_epochs.append(dict(by_hand))
     for (network, evaluated, _), expected in zip(seen, at_epochs, strict=True):
-        for name, tensor in evaluated.items():
-            if tensor.is_floating_point():
-                torch.testing.assert_close(tensor, expected[name], rtol=1e-5, atol=1e-7)
+        learned = {name: t for name, t in evaluated.items() if t.is_floating_point()}
+        averages = {name: expected[name] for name in learned}
+        torch.testing.assert_close(learned, averages, rtol=1e-5, atol=1e-7)
         assert network is not model
         assert not torch.equal(evaluated["stem.conv.weight"], after[2]["stem.conv.weight"])
     # Evaluated is the average, and kept; the best epoch is the first here.
@@ -315,8 +308,7 @@ def test_float16_gradients_are_scaled_back():
     )
     for one, other in zip(full, half, strict=True):
         assert torch.cat([g.flatten() for g in other]).norm() == pytest.approx(0.01, rel=1e-2)
-        for a, b in zip(one, other, strict=True):
-            torch.testing.assert_close(a, b, rtol=0.05, atol=1e-4)
+        torch.testing.assert_close(one, other, rtol=0.05, atol=1e-4)
 
 
 def overflowing(monkeypatch, scale: float) -> None:
@@ -800,11 +792,10 @@ def test_another_default_device_changes_nothing(tmp_path):
             output = Output(tmp_path / default)
             fit(build(recipe, 2), data, data, recipe, device=CPU, output=output)
             model = load_trained(tmp_path / default / "best.pt").model
-            found.append(list(model.state_dict().values()))
+            found.append(dict(model.state_dict()))
     finally:
         torch.set_default_device(None)
-    for a, b in zip(*found, strict=True):
-        assert b.device == CPU and torch.equal(a, b)
+    assert_equal(*found)  # and on the CPU, both
 
 
 # ---------------------------------------------------------------- videos and workers
@@ -1025,7 +1016,7 @@ def test_start_from_a_network_of_ones_own(builder, arguments, classes, kept, ign
 def test_start_from_a_checkpoint_of_ones_own(half_done):
     model = build(replace(SHORT, num_frames=8), 2)
     report = start_from(model, str(half_done / "best.pt"), NAMES)
-    assert report.layout == "own" and report.kept == []
+    assert (report.layout, report.kept) == ("own", [])
     assert_equal(tensors(model), tensors(load_trained(half_done / "best.pt").model))
 
 

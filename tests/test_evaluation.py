@@ -1,10 +1,7 @@
 """The logits of every clip, on one process and on several; `evaluate` and `predict`."""
 
 import json
-import os
 import shlex
-import subprocess
-import sys
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -15,10 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from lab import LIMIT_S, ROOT, type_command
+from lab import run_python, type_command
 from PIL import Image
 from torch import nn
 from torch.utils.data import Dataset, TensorDataset
+from training_process import loopback
 from videos import read_number, shown_by_ffmpeg, write_shown, write_video
 
 from blvnet_lab import cli
@@ -548,19 +546,6 @@ def test_alone_unless_torchrun_says_otherwise(places, monkeypatch, on_cpu):
     assert rank_in_group() is None
 
 
-NAMES = os.listdir("/sys/class/net") if os.path.isdir("/sys/class/net") else []
-ALONE = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}  # as many processes as one likes
-ALONE |= {"GLOO_SOCKET_IFNAME": "lo"} if "lo" in NAMES else {}
-
-
-def torchrun(processes: int, *words: object) -> subprocess.CompletedProcess:
-    env = os.environ | ALONE | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", processes]
-    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "-m", "blvnet_lab"]
-    command = [str(word) for word in (*command, *words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, env=env)
-
-
 def contents(out: Path) -> tuple[dict, pd.DataFrame, str, str]:
     texts = [(out / f"{name}.csv").read_text() for name in ("per_class", "confusion")]
     scores = json.loads((out / "scores.json").read_text())
@@ -572,7 +557,10 @@ def test_any_number_of_processes_gives_the_same_figures(manifest, checkpoint, tm
     scores, alone, *others = contents(tmp_path / "1")
     # 19 clips: three processes do not share them evenly.
     out = tmp_path / "3"
-    done = torchrun(3, "evaluate", checkpoint, manifest, "--out", out)
+    words = ["-m", "torch.distributed.run", "--nproc-per-node", 3, "--rdzv-backend", "c10d"]
+    words += ["--rdzv-endpoint", "localhost:0", "-m", "blvnet_lab", "evaluate"]
+    where = {"CUDA_VISIBLE_DEVICES": ""} | loopback()
+    done = run_python(*words, checkpoint, manifest, "--out", out, **where)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("mean class accuracy") == 1, "one of them prints"
     assert "2 could not be read" in done.stdout and (out / "confusion.png").is_file()
@@ -581,9 +569,8 @@ def test_any_number_of_processes_gives_the_same_figures(manifest, checkpoint, tm
     assert not list(out.glob(".*")), "nothing is half written"
     numbers = [name for name in table if name.startswith("probability")]
     pd.testing.assert_frame_equal(table.drop(columns=numbers), alone.drop(columns=numbers))
-    for name in numbers:
-        found, expected = (pd.to_numeric(t[name]) for t in (table, alone))
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+    found, expected = (t[numbers].apply(pd.to_numeric) for t in (table, alone))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 
 def test_prediction_is_what_evaluation_says(manifest, checkpoint):

@@ -108,19 +108,6 @@ def test_numbers_are_rounded_as_little_as_adds_up():
         assert f"{found.sum():.2f}" == f"{total:.2f}"
 
 
-def test_tsn_tosses_a_coin_between_partners_in_every_order(explorer):
-    explorer.minus.value = LEFT
-    totals = {}
-    for title in ("TSN", "TAM"):
-        explorer.network.value = title
-        for order in explorer.order.options:
-            explorer.order.value = order
-            totals[title, order] = float(sums_in(plain(explorer.sums.value))[1][1])
-    tsn_totals = {total for (title, _), total in totals.items() if title == "TSN"}
-    assert len(tsn_totals) == 1 and abs(*tsn_totals) < 0.1
-    assert totals["TAM", "as filmed"] > 20 and totals["TAM", "frames reversed"] < -20
-
-
 @pytest.mark.parametrize("title, order", [("TAM", "as filmed"), ("TAM", "frames reversed")])
 def test_the_picture_is_the_frames_and_the_evidence_over_them(
     explorer, networks, clip, title, order

@@ -4,6 +4,7 @@ The oracles: videos whose every frame shows its own number, the models called by
 registered by hand, and matplotlib's own colours.
 """
 
+import copy
 import re
 
 import ipywidgets as widgets
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from nets import watched
 from PIL import Image
 from shown import NAMES, a_clip, bytes_of, decoded, everything_in, plain, scores_in, shipped, still
 from videos import read_number, write_video
@@ -287,18 +289,10 @@ GAP, TILE = 10, 128  # of the enlarged row, below the overview
 
 def maps_by_hand(model, clip: torch.Tensor, names: list[str]) -> dict[str, torch.Tensor]:
     """Name to (P, C, h, w), by hooks of our own."""
-    kept, handles = {}, []
-    for name in names:
-
-        def keep(module, args, output, name=name):
-            kept[name] = output.clone()
-
-        handles.append(model.get_submodule(name).register_forward_hook(keep))
+    seen = watched(model := copy.deepcopy(model).eval(), *names)
     with torch.no_grad():
-        model.eval()(clip[None])
-    for handle in handles:
-        handle.remove()
-    return kept
+        model(clip[None])
+    return seen
 
 
 def colours_of(maps: torch.Tensor, limit: float) -> np.ndarray:

@@ -23,6 +23,7 @@ from nets import (
     tam_resnet,
     tiny,
     tsm,
+    watched,
 )
 from test_official import CASES, assert_published_logits, model_of, official_state
 from torch import nn
@@ -110,19 +111,15 @@ def test_published_form_keeps_the_mode():
 
 
 def test_published_form_copies_maps_to_both_frames():
-    published, maps = published_form(network(num_frames=8)), {}
-    for name, module in published.named_modules():
-        module.register_forward_hook(
-            lambda module, args, out, name=name: maps.update({name: (len(args[0]), len(out))})
-        )
+    published = published_form(network(num_frames=8))
+    seen = watched(published)
     published(random64(3, 8, 3, 32, 32))
-    frames, pairs = 3 * 8, 3 * 4
+    maps, frames, pairs = {name: len(output) for name, output in seen.items()}, 3 * 8, 3 * 4
     for stage in ("net.stage1", "net.stage2", "net.stage3"):
-        assert maps[f"{stage}.tam"] == maps[f"{stage}.tam.taps.0"] == (frames, frames)
-        assert maps[f"{stage}.fusion"] == maps[f"{stage}.little"] == (pairs, pairs)
-    assert maps["net.stem.tam"] == maps["net.stem.conv"] == (frames, frames)
-    last = (maps[f"net.stage4.{name}"] for name in ("0.conv1", "0.tam", "1.tam"))
-    assert set(last) == {(pairs, pairs)}
+        assert maps[f"{stage}.tam"] == maps[f"{stage}.tam.taps.0"] == frames
+        assert maps[f"{stage}.fusion"] == maps[f"{stage}.little"] == pairs
+    assert maps["net.stem.tam"] == maps["net.stem.conv"] == frames
+    assert {maps[f"net.stage4.{name}"] for name in ("0.conv1", "0.tam", "1.tam")} == {pairs}
     assert len([m for m in published.modules() if isinstance(m, PublishedTAM)]) == 6
     assert not any(isinstance(m, TAM) for m in published.modules())
 

@@ -14,7 +14,6 @@ import torch
 from nets import (
     BUILDERS,
     EXACT,
-    ON_FRAMES,
     RESNETS,
     WITH_TAMS,
     assert_same_gradients,
@@ -27,6 +26,7 @@ from nets import (
     tam_resnet,
     tiny,
     tsm,
+    watched,
 )
 from torch import func, nn
 from torch.nn.utils import prune
@@ -288,11 +288,7 @@ def test_weights_at_the_start(builder):
 
 def outputs_of(model: nn.Module, clip: torch.Tensor) -> dict:
     """What every module returns, by name."""
-    seen = {}
-    for name, module in model.named_modules():
-        module.register_forward_hook(
-            lambda module, args, output, name=name: seen.__setitem__(name, output)
-        )
+    seen = watched(model)
     with torch.no_grad():
         model(clip)
     return seen
@@ -374,26 +370,6 @@ def test_captured_maps_are_not_changed_in_place(builder, form):
 
 
 # ---------------------------------------------------------------- all kinds of input
-@pytest.mark.parametrize(
-    "builder, arguments",
-    [
-        *((builder, {"num_frames": t}) for builder in BUILDERS for t in (2, 6, 16)),
-        *((builder, {"num_frames": 3}) for builder in ON_FRAMES),  # no pairs
-        *((builder, {"in_channels": 10}) for builder in BUILDERS),  # optical flow
-        *((tsn_blnet, {"alpha": alpha, "beta": beta}) for alpha, beta in ((1, 2), (8, 8))),
-        *((blvnet_tam, {"alpha": alpha, "beta": beta}) for alpha, beta in ((1, 1), (4, 1))),
-    ],
-)
-def test_other_arguments(builder, arguments):
-    model = tiny(builder, **arguments).eval()
-    with torch.no_grad():
-        clip = torch.randn(1, model.num_frames, model.in_channels, 32, 32)
-        assert model(clip).shape == (1, 5)
-        if "in_channels" in arguments:
-            with pytest.raises(ValueError, match="in_channels=3"):
-                model(torch.randn(1, 8, 3, 32, 32))
-
-
 def test_taps_that_start_as_a_shift():
     for num_taps, causal, rows in (
         (3, False, {2: range(2), 0: range(2, 4), 1: range(4, 16)}),

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from lab import type_command
+from nets import watched
 
 from blvnet_lab.models import blvnet, blvnet_tam, load_model, load_notes, tsn, tsn_blnet
 from blvnet_lab.weights.official import (
@@ -105,11 +106,7 @@ def test_same_logits_and_activations_as_published(case):
     assert sorted(report.loaded) == sorted(model.state_dict())
     assert (report.adapted, report.kept, report.ignored) == ([], [], [])
 
-    seen = {}
-    for place in PLACES.values():
-        model.get_submodule(place).register_forward_hook(
-            lambda module, args, output, place=place: seen.__setitem__(place, output)
-        )
+    seen = watched(model, *PLACES.values())
     assert_published_logits(model, case)
 
     ours = {}

@@ -1,6 +1,5 @@
 """Partner classes out of any footage: right labels, and nothing but time tells them apart."""
 
-import hashlib
 import json
 import shutil
 import time
@@ -10,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from lab import contents
 from nets import randomized
 from videos import packets_of, write_video
 
@@ -234,9 +234,8 @@ def test_what_is_left_out_is_named(tmp_path):
     assert "this vp9: encode it again as H.264" in detail["vp9.webm"]
 
 
-def tree(folder: Path) -> dict[str, str]:
-    files = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".jsonl"]
-    return {str(p.relative_to(folder)): hashlib.sha1(p.read_bytes()).hexdigest() for p in files}
+def tree(folder: Path) -> dict[str, bytes]:
+    return {k: v for k, v in contents(folder).items() if not k.endswith(".jsonl")}
 
 
 def test_an_interrupted_run_is_repeated_and_comes_out_the_same(videos, tmp_path, monkeypatch):

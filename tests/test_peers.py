@@ -13,7 +13,7 @@ import pytest
 import torch
 import torchvision
 from lab import type_command
-from nets import conv3d_tam, network, randomized, tam_resnet, tsm
+from nets import conv3d_tam, network, randomized, tam_resnet, tsm, watched
 from test_official import (
     assert_published_logits,
     assert_published_maps,
@@ -80,14 +80,10 @@ def test_imported_network_gives_the_published_logits(case, tmp_path, monkeypatch
     is_shifted = config.get("shift")
     assert model.architecture == {None: "tam_resnet", True: "tsm", False: "tsn"}[is_shifted]
 
-    seen = {}
-    for name in CASES[case]["activations"]:
-        model.get_submodule(in_ours(name)).register_forward_hook(
-            lambda module, args, output, name=name: seen.__setitem__(name, output)
-        )
+    seen = watched(model, *map(in_ours, CASES[case]["activations"]))
     assert_published_logits(model, case, CASES, LOGITS)
     for name, expected in CASES[case]["activations"].items():
-        assert_published_maps(seen[name], expected, name)
+        assert_published_maps(seen[in_ours(name)], expected, name)
 
 
 class Temporal(nn.Module):

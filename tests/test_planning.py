@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shlex
-import subprocess
 import sys
 from dataclasses import replace
 
@@ -12,7 +11,7 @@ import pandas as pd
 import psutil
 import pytest
 import torch
-from lab import LIMIT_S, ROOT, type_command
+from lab import ROOT, run_python, type_command
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -232,10 +231,8 @@ print(grown / (100 * counted.clip))
 def test_real_training_takes_what_was_counted():
     # Else the C library keeps memory that PyTorch has given back, and as much again is taken.
     # With one thread: the libraries take memory of their own for each.
-    quiet = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"}
-    env = os.environ | {"PYTHONPATH": str(ROOT), **quiet}
-    command = [sys.executable, "-c", PEAK]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, env=env)
+    quiet = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
+    done = run_python("-c", PEAK, **quiet)
     assert done.returncode == 0, done.stderr
     assert 0.8 < float(done.stdout) < 2
 

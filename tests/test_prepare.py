@@ -1,7 +1,6 @@
 """Re-encoded videos: the same frames, quicker to read; and nothing lost on the way."""
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -17,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from lab import LIMIT_S
+from lab import LIMIT_S, contents
 from PIL import Image
 from videos import copy_packets, draw, read_number, shown_by_ffmpeg, write_shown, write_video
 
@@ -182,14 +181,10 @@ def data_set(tmp_path) -> Path:
     return DataSet(table, ["run left", "a/b"], [0, 1]).save(tmp_path / "old" / "manifest.csv")
 
 
-def tree(folder: Path) -> dict[str, str]:
-    """All videos and tables below a folder, by their content."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix in (".mp4", ".csv"):
-            text = path.read_bytes().replace(str(folder).encode(), b"OUT")
-            found[path.relative_to(folder).as_posix()] = hashlib.sha1(text).hexdigest()
-    return found
+def tree(folder: Path) -> dict[str, bytes]:
+    """All videos and tables below a folder."""
+    there = {k: v for k, v in contents(folder).items() if k.endswith((".mp4", ".csv"))}
+    return {name: text.replace(str(folder).encode(), b"OUT") for name, text in there.items()}
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ The oracles: videos whose every frame shows its own number, and `Stream` run by 
 import numpy as np
 import pytest
 import torch
+from lab import contents
 from shown import decoded, shipped, still
 from videos import numbers, write_video
 
@@ -28,14 +29,6 @@ def recorder(tmp_path):
     return recorder
 
 
-def files(folder):
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
-
-
 def hand(widget, content, data=b""):
     """What the page sends."""
     widget.camera._handle_msg({"content": {"data": {"method": "custom", "content": content}},
@@ -55,7 +48,7 @@ def test_a_recording_makes_a_clip_and_its_partner(recorder, tmp_path):
     """Alike but for the order of their frames, so that nothing but time tells them apart."""
     video = write_video(tmp_path / "a.mp4", 24, size=(256, 320), rate=12)
     recorder.add(video, "wave right")
-    found = files(recorder.folder)
+    found = contents(recorder.folder)
     assert sorted(found) == [
         "clips/wave left/001/reversed.mp4",
         "clips/wave right/001/filmed.mp4",
@@ -88,7 +81,7 @@ def test_what_a_browser_records_is_taken_at_its_times(recorder, tmp_path):
     clip = recorder.folder / "clips/wave left/001/filmed.mp4"
     assert numbers(read_frames(clip, range(24))) == expected
     assert probe_video(clip).seconds == pytest.approx(2)
-    assert files(recorder.folder)["originals/wave left/001.webm"] == video.read_bytes()
+    assert contents(recorder.folder)["originals/wave left/001.webm"] == video.read_bytes()
     assert "(the first 2 s of 2." in recorder.message.value
 
 
@@ -118,9 +111,9 @@ def test_the_last_is_removed_and_nothing_lost(recorder, tmp_path):
     assert recorder.remove.disabled and recorder.about.endswith("0 x wave right)")
     for count, name in ((24, "wave left"), (30, "wave right")):
         recorder.add(write_video(tmp_path / f"{count}.mp4", count), name)
-    before = files(recorder.folder)
+    before = contents(recorder.folder)
     recorder.remove.click()
-    after = files(recorder.folder)
+    after = contents(recorder.folder)
     moved = {name: f"removed/{name}" if "002" in name else name for name in before}
     assert sum("002" in name for name in before) == 3
     assert after == {moved[name]: content for name, content in before.items()}
@@ -128,11 +121,11 @@ def test_the_last_is_removed_and_nothing_lost(recorder, tmp_path):
     # A new one gets a number of its own, also after a new start.
     again = viz.ClipRecorder(recorder.folder, NAMES)
     again.add(write_video(tmp_path / "24.mp4", 24), "wave right")
-    assert after.items() < files(recorder.folder).items()
-    assert "originals/wave right/003.mp4" in files(recorder.folder)
+    assert after.items() < contents(recorder.folder).items()
+    assert "originals/wave right/003.mp4" in contents(recorder.folder)
     for _ in range(3):
         again.remove_last()
-    assert files(recorder.folder / "clips") == {}
+    assert contents(recorder.folder / "clips") == {}
 
 
 def test_two_kernels_that_record_at_once_take_different_numbers(recorder, tmp_path, monkeypatch):
@@ -140,7 +133,7 @@ def test_two_kernels_that_record_at_once_take_different_numbers(recorder, tmp_pa
     monkeypatch.setattr(other, "_recordings", lambda *folders: [])  # seen before the first wrote
     recorder.add(video, "wave left")
     other.add(video, "wave left")
-    originals = {name for name in files(recorder.folder) if "originals" in name}
+    originals = {name for name in contents(recorder.folder) if "originals" in name}
     assert originals == {"originals/wave left/001.mp4", "originals/wave left/002.mp4"}
 
 
@@ -175,7 +168,7 @@ def test_refused_and_nothing_written(recorder, tmp_path, kind, words):
     assert str(recorder.folder) not in recorder.message.value, "it is called as the user calls it"
     with pytest.raises(VideoReadError, match=words):
         recorder.add(video, "wave left")
-    assert files(recorder.folder) == {} and recorder.answers[-1] == {}
+    assert contents(recorder.folder) == {} and recorder.answers[-1] == {}
     film(recorder, write_video(tmp_path / "b.mp4", 24), "wave left")
     assert recorder.counts() == {"wave left": 1, "wave right": 1}
 
@@ -184,7 +177,7 @@ def test_pieces_of_a_page_that_was_closed_are_forgotten(recorder, tmp_path):
     video = write_video(tmp_path / "a.mp4", 24)
     hand(recorder, {"name": "b.mp4", "label": "wave left", "start": 0, "last": False}, b"half a v")
     content = film(recorder, video, "wave left", pieces=1)
-    assert files(recorder.folder)["originals/wave left/001.mp4"] == content
+    assert contents(recorder.folder)["originals/wave left/001.mp4"] == content
 
 
 def test_names_that_name_no_folder(tmp_path):
@@ -211,7 +204,7 @@ def test_a_misspelled_class_or_path(recorder, tmp_path):
     with pytest.raises(VideoReadError, match=r"no.mp4: .*does not exist"):
         recorder.add(tmp_path / "no.mp4", "wave left")
     film(recorder, tmp_path / "a.mp4", "wave")  # of a page that is older than the classes
-    assert "expected one of wave left" in recorder.message.value and files(recorder.folder) == {}
+    assert "expected one of wave left" in recorder.message.value and contents(recorder.folder) == {}
 
 
 def test_pictures_of_the_recorder(recorder, tmp_path):

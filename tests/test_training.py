@@ -6,8 +6,6 @@ import math
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import threading
 from contextlib import nullcontext
 from dataclasses import replace
@@ -19,7 +17,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
-from lab import LIMIT_S, ROOT, type_command
+from lab import run_python, type_command
 from test_engine import CPU, Small, assert_equal, constant, fitted, points, tensors
 from test_engine import SHORT as BRIEF
 from test_faults import without_times
@@ -425,12 +423,6 @@ def test_table_by_hand():
     }
     table = as_table({"runs": runs, "costs": costs})
     pd.testing.assert_frame_equal(table, pd.DataFrame(expected))
-
-
-def run_python(*arguments: str) -> subprocess.CompletedProcess:
-    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, env=env)
 
 
 def test_help_comes_at_once():
