@@ -40,10 +40,7 @@ MAX_CELLS = 45  # besides those of exercises and captions
 MAX_LINES = 25  # a code cell
 
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
-METADATA = {
-    "kernelspec": KERNELSPEC,
-    "language_info": {"file_extension": ".py", "name": "python"},
-}
+METADATA = {"kernelspec": KERNELSPEC, "language_info": {"file_extension": ".py", "name": "python"}}
 CELL_METADATA = {"tags", "slideshow"}  # what stays of a cell's metadata
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 PLOTLY = "application/vnd.plotly.v1+json"

@@ -33,10 +33,7 @@ EXPLORERS = {
         "viz.ClipExplorer(networks, manifest.query(\"split == 'val'\"), names)",
         ["right_then_left", "halves exchanged"],
     ),
-    "branch": (
-        "viz.BranchExplorer(networks['bLVNet-TAM'], clip)",
-        ["stage1", "most active first"],
-    ),
+    "branch": ("viz.BranchExplorer(networks['bLVNet-TAM'], clip)", ["stage1", "most active first"]),
     "tam": (
         "viz.TamExplorer(networks['bLVNet-TAM'], clip, names, names.index('right_then_left'))",
         ["stage1.tam", "this TAM", "difference"],

@@ -203,10 +203,7 @@ def test_commands_compute_with_the_compiled_network(tmp_path, monkeypatch, capsy
     monkeypatch.setattr(viz.explorers.live, "compile_for_inference", as_compiled)
     words = "--timeline", 1, "--window", 2, "--fast", "bfloat16"
     type_command(monkeypatch, "predict", CAUSAL, VIDEO, *words)
-    assert asked == [
-        ("BigLittleNet", (64, 64), "bfloat16", 1),
-        ("Stream", (64, 64), "bfloat16", 1),
-    ]
+    assert asked == [("BigLittleNet", (64, 64), "bfloat16", 1), ("Stream", (64, 64), "bfloat16", 1)]
     manifest = SAMPLES / "motion" / "manifest.csv"
     words = "--fast", "float32", "--playing", "reversed", "--out", tmp_path, "--batch-size", 100
     type_command(monkeypatch, "evaluate", CAUSAL, manifest, *words)

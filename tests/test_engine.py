@@ -34,12 +34,7 @@ from blvnet_lab.models import blvnet, blvnet_tam, load_notes, save_model, tsn
 from blvnet_lab.runs import train as run_module
 from blvnet_lab.runs.train import clip_datasets, start_from, train
 from blvnet_lab.training import engine
-from blvnet_lab.training.checkpoint import (
-    Trained,
-    load_trained,
-    read_checkpoint,
-    save_trained,
-)
+from blvnet_lab.training.checkpoint import Trained, load_trained, read_checkpoint, save_trained
 from blvnet_lab.training.distributed import Ranks
 from blvnet_lab.training.engine import Fitted, build, fit, train_one_epoch
 from blvnet_lab.training.evaluation import evaluate

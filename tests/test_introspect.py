@@ -58,15 +58,7 @@ from blvnet_lab.introspect import (
 )
 from blvnet_lab.introspect.ablate import frame_orders
 from blvnet_lab.introspect.influence import label_score, predict
-from blvnet_lab.models import (
-    TAM,
-    blvnet,
-    blvnet_tam,
-    capture_points,
-    count_cost,
-    tsn,
-    tsn_blnet,
-)
+from blvnet_lab.models import TAM, blvnet, blvnet_tam, capture_points, count_cost, tsn, tsn_blnet
 from blvnet_lab.models.tam import weighted_sum
 
 

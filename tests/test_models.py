@@ -135,10 +135,7 @@ def test_derivatives_of_every_kind(kind):
     With the ReLU in place, as a TAM has it.
     """
     at = random64(2, 5, 3, 2, 2), random64(3, 3, seed=1)
-    forms = (
-        lambda *at: torch.relu_(fused_sum(*at)),
-        lambda *at: torch.relu(weighted_sum(*at)),
-    )
+    forms = (lambda *at: torch.relu_(fused_sum(*at)), lambda *at: torch.relu(weighted_sum(*at)))
     ours, expected = (
         torch.utils._pytree.tree_leaves(DERIVATIVES[kind](squares(form), *at)) for form in forms
     )

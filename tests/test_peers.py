@@ -14,11 +14,7 @@ import torch
 import torchvision
 from lab import type_command
 from nets import conv3d_tam, network, randomized, tam_resnet, tsm, watched
-from test_official import (
-    assert_published_logits,
-    assert_published_maps,
-    official_tensor,
-)
+from test_official import assert_published_logits, assert_published_maps, official_tensor
 from torch import nn
 
 from blvnet_lab.introspect import (

@@ -15,12 +15,7 @@ from nets import tam_resnet, tsm
 from shown import MANIFEST, bytes_of, decoded, plain, scores_in, shipped, shown
 
 from blvnet_lab import data
-from blvnet_lab.introspect import (
-    channel_roles,
-    tam_roles,
-    tsm_taps,
-    wake_residuals,
-)
+from blvnet_lab.introspect import channel_roles, tam_roles, tsm_taps, wake_residuals
 from blvnet_lab.models import TAM, blvnet, blvnet_tam, save_model, tsn
 from blvnet_lab.viz.explorers import tam_views
 from blvnet_lab.viz.explorers.tam import STEP, TamExplorer

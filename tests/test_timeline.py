@@ -14,13 +14,7 @@ from torch import nn
 from videos import read_number, write_video
 
 from blvnet_lab import viz
-from blvnet_lab.data import (
-    VideoReadError,
-    probe_video,
-    read_frames,
-    sample_uniform,
-    view_transform,
-)
+from blvnet_lab.data import VideoReadError, probe_video, read_frames, sample_uniform, view_transform
 from blvnet_lab.deploy.live import frame_edges
 from blvnet_lab.introspect import capture
 from blvnet_lab.models import VideoNet, blvnet_tam, tsn

@@ -16,17 +16,7 @@ import plotly.graph_objects as go
 import pytest
 import torch
 from lab import setting
-from shown import (
-    MANIFEST,
-    NAMES,
-    a_clip,
-    bytes_of,
-    decoded,
-    scores_in,
-    shipped,
-    shown,
-    still,
-)
+from shown import MANIFEST, NAMES, a_clip, bytes_of, decoded, scores_in, shipped, shown, still
 from torch.overrides import TorchFunctionMode
 
 from blvnet_lab import data, introspect, viz
