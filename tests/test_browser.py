@@ -252,10 +252,7 @@ def drive_tam_explorer(page) -> None:
     """Set a tap, press a preset, reset, choose another TAM and frame: all that is shown follows."""
     explorer = page.locator(".blvnet-tam-explorer").first
     pictures = [explorer.locator(f".blvnet-tam-{n}") for n in ("strip", "arithmetic", "maps")]
-    scores, numbers = (
-        explorer.locator(".blvnet-tam-scores"),
-        explorer.locator(".blvnet-tam-numbers"),
-    )
+    scores, numbers = (explorer.locator(f".blvnet-tam-{n}") for n in ("scores", "numbers"))
     message = explorer.locator(".blvnet-tam-message")
 
     def shown() -> list[str]:
@@ -552,9 +549,7 @@ def test_evidence_explorer_by_keyboard(widgets):
     expect(sums).to_contain_text("All pairs: ")
     tab_to("moves_left")  # the list of classes that the evidence is for
     tab_to("nothing")
-    widgets.keyboard.press(
-        "Space"
-    )  # opens the list: else JupyterLab takes arrows to change the cell
+    widgets.keyboard.press("Space")  # opens the list: else arrows change JupyterLab's cell
     widgets.keyboard.press("ArrowDown")
     widgets.keyboard.press("ArrowDown")
     with redrawn(maps):
@@ -733,10 +728,7 @@ def test_extension_is_installed():
     [
         ("raise ValueError('meant to fail')", "a cell failed: meant to fail"),
         ("import sys\n\n_ = sys.stderr.write('a warning')", "text on stderr: a warning"),
-        (
-            "from IPython.display import HTML\n\nHTML('<script>console.error(\"meant\")</script>')",
-            "meant",
-        ),
+        ("from IPython.display import HTML\n\nHTML('<script>console.error(404)</script>')", "404"),
     ],
     ids=["error", "stderr", "console"],
 )

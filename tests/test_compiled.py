@@ -10,13 +10,8 @@ from lab import type_command
 from nets import network, randomized, tam_resnet, tiny
 
 from blvnet_lab import introspect, paths, threads, viz
-from blvnet_lab.deploy import (
-    Stream,
-    compile_for_inference,
-    compiled,
-    keep_memory,
-    optimize_for_inference,
-)
+from blvnet_lab.deploy import Stream, compile_for_inference, compiled, keep_memory
+from blvnet_lab.deploy.fold import optimize_for_inference
 from blvnet_lab.models import blvnet, blvnet_tam
 from blvnet_lab.models.networks import SIZES
 from blvnet_lab.runs import evaluate

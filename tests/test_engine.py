@@ -274,9 +274,7 @@ def test_average_of_weights_by_hand(tmp_path):
 def test_half_precision_is_for_activations_only(precision, dtype, tmp_path):
     recipe = replace(SHORT, hardware=Hardware(precision))
     model, seen = build(recipe, 2), set()
-    model.stage2.out.register_forward_hook(
-        lambda module, _, output: seen.add((module.training, output.dtype))
-    )
+    model.stage2.out.register_forward_hook(lambda net, _, out: seen.add((net.training, out.dtype)))
     _, half = fitted(tmp_path / "run", recipe, model=model)
     _, full = fitted()
     assert seen == {(True, dtype), (False, dtype)}

@@ -257,9 +257,8 @@ def test_random_weights_are_the_same_numbers_elsewhere():
     assert torch.equal(other.classifier.weight, again.classifier.weight)
     assert not torch.equal(other.classifier.weight, third.classifier.weight)
     shift = network(tsm)  # whose taps are not learned
-    for (name, a), b in zip(
-        shift.named_parameters(), random_weights(shift).parameters(), strict=True
-    ):
+    shuffled = random_weights(shift).parameters()
+    for (name, a), b in zip(shift.named_parameters(), shuffled, strict=True):
         assert torch.equal(a, b) == name.endswith(".taps") or a.unique().numel() < 3, name
 
 
@@ -282,9 +281,8 @@ def test_controls_are_put_back_in_order(positions):
     assert all(m is not model and torch.equal(c, clips) for m, c in randomised)
     first, second = (m.classifier.weight for m, _ in randomised)
     assert not torch.equal(first, second)
-    torch.testing.assert_close(
-        drawn.controls["random weights"], drawn.maps.expand(2, -1, -1, -1, -1)
-    )
+    kept = drawn.maps.expand(2, -1, -1, -1, -1)
+    torch.testing.assert_close(drawn.controls["random weights"], kept)
     assert drawn.controls["frames shuffled"].shape == (2, 3, 8, 64, 64)
     if positions == 8:
         for name, maps in drawn.controls.items():
@@ -318,7 +316,7 @@ def test_similarity_is_spearmans_with_ties():
     maps = torch.tensor([[1.0, 2, 3, 40], [1, 2, 3, 4], [0, 0, 1, 2], [5, 5, 5, 5], [1, 2, 3, 4]])
     first = torch.tensor([[10.0, 20, 21, 22], [4, 3, 2, 1], [0, 0, 5, 1], [1, 2, 3, 4], [0] * 4])
     second = torch.tensor(
-        [[10.0, 20, 21, 22], [1, 2, 3, 4], [0, 0, 5, 1], [4, 3, 2, 1], [1, 2, 3, 4]]
+        [first[0].tolist(), [1, 2, 3, 4], [0, 0, 5, 1], [4, 3, 2, 1], [1, 2, 3, 4]]
     )
     control = torch.stack([first, second]).view(2, 5, 1, 2, 2)
     maps = maps.view(5, 1, 2, 2).requires_grad_()  # as a draw of one's own may leave it

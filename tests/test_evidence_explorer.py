@@ -109,9 +109,7 @@ def test_numbers_are_rounded_as_little_as_adds_up():
 
 
 @pytest.mark.parametrize("title, order", [("TAM", "as filmed"), ("TAM", "frames reversed")])
-def test_the_picture_is_the_frames_and_the_evidence_over_them(
-    explorer, networks, clip, title, order
-):
+def test_the_picture_is_the_frames_with_the_evidence(explorer, networks, clip, title, order):
     explorer.network.value, explorer.order.value = title, order
     given = clip[ORDERS[order]]
     maps = evidence(networks[title], given[None], RIGHT)[0].numpy()

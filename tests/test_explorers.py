@@ -114,9 +114,8 @@ def test_each_order_is_what_the_networks_get(explorer, models, manifest, order):
         assert f"sampled, at place {place}, {branch} branch" in text
         assert BRANCH_COLOURS[branch] in explorer.caption.value
     scores, path = scores_in(explorer.scores.value), manifest["path"][1]
-    now, before = (
-        {m: by_hand(models[m], path, n) for m in models} for n in (ORDERS[order], SAMPLED)
-    )
+    ways = ORDERS[order], SAMPLED
+    now, before = ({m: by_hand(models[m], path, n) for m in models} for n in ways)
     for title in models:
         assert list(scores[title].values()) == pytest.approx(now[title], abs=1e-4)
     assert explorer.scores.value.count("<b>moves_right</b>") == 2, "in the text, in the table"
@@ -124,9 +123,8 @@ def test_each_order_is_what_the_networks_get(explorer, models, manifest, order):
     if order == "as filmed":
         assert not any(changes) and "Thin bars" not in explorer.scores.value
         return
-    expected = [
-        100 * (new - old) for m in models for new, old in zip(now[m], before[m], strict=True)
-    ]
+    pairs = (pair for m in models for pair in zip(now[m], before[m], strict=True))
+    expected = [100 * (new - old) for new, old in pairs]
     assert [int(change.strip(" ()")) for change in changes] == pytest.approx(expected, abs=0.51)
     # Else this would not see a network that always gets the clip as filmed.
     assert max(abs(np.subtract(now["TAM"], before["TAM"]))) > 1e-3

@@ -114,9 +114,8 @@ def undisturbed(tmp_path_factory) -> Path:
     ],
 )
 def test_killed_and_run_again(place, count, save_minutes, undisturbed, tmp_path):
-    task = Task(
-        str(tmp_path / "run"), EVERYTHING, resume=True, save_minutes=save_minutes, augmented=True
-    )
+    more = {"resume": True, "save_minutes": save_minutes, "augmented": True}
+    task = Task(str(tmp_path / "run"), EVERYTHING, **more)
     with started(replace(task, place=place, count=count, act="SIGKILL")) as (process,):
         assert process.wait() == -signal.SIGKILL, process.text()
     log = tmp_path / "run" / "log.jsonl"
@@ -180,9 +179,8 @@ def interrupted_model(*steps: int) -> nn.Module:
 def test_the_stop_button_leaves_everything_usable(tmp_path):
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     model, val_set = interrupted_model(2), Clips(10, seed=1)
-    fitted = fit(
-        model, Clips(24), val_set, short_recipe(), device=CPU, output=Output(tmp_path / "run")
-    )
+    output = Output(tmp_path / "run")
+    fitted = fit(model, Clips(24), val_set, short_recipe(), device=CPU, output=output)
     assert fitted.stopped == "SIGINT" and fitted.history == [] and fitted.predictions is None
     assert {number: signal.getsignal(number) for number in before} == before
     found = read_checkpoint(tmp_path / "run" / "last.pt")

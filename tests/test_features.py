@@ -46,9 +46,8 @@ def test_the_classifier_makes_the_logits_of_the_features(builder, causal, views)
     clips = torch.randn(5, *views, 8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     data = [(clip, label) for label, clip in enumerate(clips)]
     found, classifier = features_of(model, data, batch_size=4, device=CPU), model.classifier
-    assert found.logits.shape == (5, classifier.in_features) and found.labels.tolist() == [
-        *range(5)
-    ]
+    assert found.logits.shape == (5, classifier.in_features)
+    assert found.labels.tolist() == [*range(5)]
     logits = evaluate(model, data, device=CPU).logits  # the classifier is back
     torch.testing.assert_close(classifier(found.logits), logits, rtol=1e-4, atol=1e-5)
     assert logits.std(0).min() > 1e-3, "clips differ"
@@ -121,9 +120,7 @@ def test_features_in_a_file(manifest, extracted):
     few = DataSet(few.assign(class_name=[*map("abc".__getitem__, few["label"])]))
     path = few.save(out.parents[1] / "few" / "manifest.csv")
     logits = evaluate_file(checkpoint, path).predictions.logits
-    chosen = features.clips.index[
-        (features.clips["split"] == "val") & (features.clips["label"] < 3)
-    ]
+    chosen = features.clips.query("split == 'val' and label < 3").index
     made = load_trained(checkpoint).model.classifier(features.values[chosen])
     torch.testing.assert_close(made, logits, rtol=1e-4, atol=1e-5)
 

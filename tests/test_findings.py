@@ -28,9 +28,7 @@ def scores_with(name: str, point: str, function, clips_and_labels) -> dict[str, 
         return score(introspect.predict(model, clips, batch_size=len(clips)), labels)
 
 
-@pytest.mark.parametrize(
-    "point, read", [("stem.out", False), ("stage1.out", False), ("stage2.out", True)]
-)
+@pytest.mark.parametrize("point, read", [("stem.out", 0), ("stage1.out", 0), ("stage2.out", 1)])
 def test_order_is_read_in_stage_2(point, read, clips_and_labels):
     exchanged = introspect.shuffle_positions([2, 3, 0, 1])
     found = scores_with("blvnet_tam", point, exchanged, clips_and_labels)

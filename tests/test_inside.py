@@ -57,9 +57,8 @@ def test_the_parts_add_up_to_the_model(builder, depth):
         assert cost.macs - cost.tam_macs == counter.get_total_flops() // 2
         assert cost.macs == table["macs"].sum()
         # The taps of a shift are no weights.
-        learned = [
-            p for name, p in model.named_parameters() if builder is not tsm or "taps" not in name
-        ]
+        named = model.named_parameters()
+        learned = [p for name, p in named if builder is not tsm or "taps" not in name]
         assert cost.parameters == sum(values.numel() for values in learned)
 
 

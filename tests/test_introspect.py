@@ -355,9 +355,8 @@ def test_effective_pair_taps_do_what_the_network_does(r, causal):
     table = effective_pair_taps(model)
     assert list(table.columns) == ["module", "frame", "channel", "pair_offset", "weight"]
     assert list(table["module"].unique()) == ["stage1.tam", "stage2.tam", "stage3.tam"]
-    for (frame, offset), rows in table[table["module"] == "stage2.tam"].groupby(
-        ["frame", "pair_offset"]
-    ):
+    of_tam = table[table["module"] == "stage2.tam"]
+    for (frame, offset), rows in of_tam.groupby(["frame", "pair_offset"]):
         weight = torch.tensor(rows.sort_values("channel")["weight"].to_numpy())[:, None, None]
         for k in range(4):
             if 0 <= k + offset < 4:
@@ -402,9 +401,8 @@ def test_tsm_taps_are_tsms_shift():
     shifted[:, 1:, 2:4] = frames[:, :-1, 2:4]
     shifted[:, :, 4:] = frames[:, :, 4:]
     assert torch.equal(weighted_sum(frames, tsm_taps(16), first=-1), shifted)
-    assert channel_roles(tsm_taps(16, fold=4)) == (
-        ["looks_ahead"] * 4 + ["looks_back"] * 4 + ["keeps"] * 8
-    )
+    roles = ["looks_ahead"] * 4 + ["looks_back"] * 4 + ["keeps"] * 8
+    assert channel_roles(tsm_taps(16, fold=4)) == roles
 
 
 def log_of(*models: nn.Module) -> list[dict]:

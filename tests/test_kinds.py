@@ -427,9 +427,7 @@ def test_sound_that_outlasts_the_pictures(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
 @pytest.mark.parametrize("heights, chosen", [((64, 64), 0), ((64, 96), 1), ((96, 64), 0)])
-def test_of_several_streams_the_largest_counts_and_then_the_first(
-    heights, chosen, suffix, tmp_path
-):
+def test_of_several_streams_the_largest_counts_then_the_first(heights, chosen, suffix, tmp_path):
     """The first one here is the shorter."""
     plain = [write_video(tmp_path / f"{count}.ts", count, size=(height, 112))
              for count, height in zip((12, 32), heights, strict=True)]  # fmt: skip

@@ -84,9 +84,8 @@ def test_targets_and_their_mirror_images(tmp_path):
     for number, name in enumerate("abc"):
         pictures = [draw(4 * number + t, (64, 112)) for t in range(4)]
         write_video(tmp_path / f"{name}.mp4", 4, pictures=pictures)
-    (tmp_path / "classes.csv").write_text(
-        "label,class_name,mirror\n0,left,1\n1,right,0\n2,up,2\n3,none,\n"
-    )
+    classes = "label,class_name,mirror\n0,left,1\n1,right,0\n2,up,2\n3,none,\n"
+    (tmp_path / "classes.csv").write_text(classes)
     text = MIXED.replace("3,none", "1;3,right;none")
     data_set = DataSet.read(put(tmp_path, text))
     clips = ClipDataset(data_set, "train", 4, lambda frames: frames, mirror=True)
@@ -215,9 +214,8 @@ def manifest(tmp_path_factory) -> Path:
     for number, (bright, flickers) in enumerate([*product((0, 1), repeat=2)] * 8):
         level = 60 + 110 * bright + 60 * flickers * (np.arange(8) % 2)
         pictures = (level[:, None, None, None] + rng.normal(0, 20, (8, 32, 48, 3))).clip(0, 255)
-        write_video(
-            folder / f"{number}.mp4", 8, size=(32, 48), pictures=[*pictures.astype(np.uint8)]
-        )
+        pictures = [*pictures.astype(np.uint8)]
+        write_video(folder / f"{number}.mp4", 8, size=(32, 48), pictures=pictures)
         labels = [bright, 2 + flickers][: 1 if number % 16 == 5 else 2]
         names = ";".join(NAMES[label] for label in labels)
         split = "val" if number % 8 >= 4 else "train"

@@ -21,9 +21,8 @@ def code(source="x = 1", *outputs, count=1, tags=()):
 
 def data(**kinds):
     """A displayed output; ``text_plain`` stands for text/plain."""
-    return new_output(
-        "display_data", data={kind.replace("_", "/"): text for kind, text in kinds.items()}
-    )
+    named = {kind.replace("_", "/"): text for kind, text in kinds.items()}
+    return new_output("display_data", data=named)
 
 
 def stream(text, name="stdout"):

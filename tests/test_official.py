@@ -18,12 +18,8 @@ from lab import type_command
 from nets import watched
 
 from blvnet_lab.models import blvnet, blvnet_tam, load_model, load_notes, tsn, tsn_blnet
-from blvnet_lab.weights.official import (
-    bare_state_dict,
-    import_official,
-    load_official,
-    read_published,
-)
+from blvnet_lab.weights import import_official, load_official
+from blvnet_lab.weights.official import bare_state_dict, read_published
 
 DATA = Path(__file__).parent / "data"
 CASES = json.loads((DATA / "official_cases.json").read_text())
@@ -237,14 +233,11 @@ def test_imported_file_has_the_published_logits(case, tmp_path, monkeypatch, cap
     path, out = tmp_path / "checkpoint.pth.tar", tmp_path / "new" / "model.safetensors"
     wrapped = {f"module.{key}": value for key, value in official_state(case).items()}
     momentum = {"state": {0: {"momentum_buffer": torch.zeros(3)}}, "param_groups": [{"lr": 0.1}]}
-    torch.save(
-        {"state_dict": wrapped, "optimizer": momentum, "epoch": 3, "best_top1": torch.tensor(6.1)},
-        path,
-    )
+    beside = {"optimizer": momentum, "epoch": 3, "best_top1": torch.tensor(6.1)}
+    torch.save({"state_dict": wrapped, **beside}, path)
     type_command(monkeypatch, "import-official", path, out, "--num-frames", config["frames"])
-    assert f"video checkpoint: {len(load_model(out).state_dict())} tensors" in (
-        text := capsys.readouterr().out
-    )
+    text = capsys.readouterr().out
+    assert f"video checkpoint: {len(load_model(out).state_dict())} tensors" in text
     assert f"depth={config['depth']}" in text
 
     model = load_model(out)

@@ -85,9 +85,7 @@ def test_times_may_be_rounded_and_what_is_not_there_is_said(tmp_path):
     assert part_of(info, (0.11996, 0.35996)).pts == info.pts[1:3]
     assert part_of(info, (3, 3.7)).num_frames == 5, "by less than a frame too long"
     for start, end in ((3.6, 3.7), (9, 10), (3, 4)):
-        with pytest.raises(
-            VideoReadError, match=rf"a\.mp4: .* part from {start} to {end} .* 3\.6 s"
-        ):
+        with pytest.raises(VideoReadError, match=rf"a\.mp4: .* from {start} to {end} .* 3\.6 s"):
             part_of(info, (start, end))
     assert part_of(info, (3, 4), cut=True).part == (3, 3.6)
     (tmp_path / "1").mkdir()

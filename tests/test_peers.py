@@ -17,12 +17,8 @@ from nets import conv3d_tam, network, randomized, tam_resnet, tsm, watched
 from test_official import assert_published_logits, assert_published_maps, official_tensor
 from torch import nn
 
-from blvnet_lab.introspect import (
-    derived_receptive_field,
-    effective_pair_taps,
-    tam_roles,
-    tam_weights,
-)
+from blvnet_lab.introspect import derived_receptive_field, effective_pair_taps
+from blvnet_lab.introspect.taps import tam_roles, tam_weights
 from blvnet_lab.models import TAM, blvnet_tam, load_model, save_model, tsn
 from blvnet_lab.runs.train import start_from
 from blvnet_lab.weights import import_official, load_official, load_resnet
@@ -117,9 +113,8 @@ def in_blocks(net: nn.Module, num_frames: int, function_of, every: int = 1) -> d
         for i, block in enumerate(getattr(net, f"layer{stage}")):
             if i % every == 0:
                 function = function_of(f"layer{stage}.{i}", block.conv1.in_channels)
-                block.conv1 = found[f"layer{stage}.{i}"] = Temporal(
-                    function, num_frames, block.conv1
-                )
+                conv = Temporal(function, num_frames, block.conv1)
+                block.conv1 = found[f"layer{stage}.{i}"] = conv
     return found
 
 

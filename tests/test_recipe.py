@@ -66,9 +66,8 @@ def test_values_that_no_preset_has_survive_too():
 
 def test_missing_keys_have_the_classrooms_values():
     assert read({}) == Recipe()
-    assert read({"epochs": 3, "network": {"depth": 50}}) == Recipe(
-        epochs=3, network=Network(depth=50)
-    )
+    given = {"epochs": 3, "network": {"depth": 50}}
+    assert read(given) == Recipe(epochs=3, network=Network(depth=50))
     assert read({"ema": 0}) == Recipe() and type(read({"momentum": 0}).momentum) is float
 
 

@@ -120,9 +120,7 @@ def test_the_smallest_videos_are_kept_as_far_as_the_room_goes():
 
 @pytest.mark.parametrize("random_frames", [True, False])
 @pytest.mark.parametrize("free", [0, 4 * (8 * 48 * 80 * 3), 4 * 100_000, 10**9])
-def test_what_does_not_fit_is_read_from_its_file_and_said(
-    manifest, monkeypatch, free, random_frames
-):
+def test_what_does_not_fit_is_read_and_said(manifest, monkeypatch, free, random_frames):
     arguments = (DataSet.read(manifest), "train", 4, as_it_is, random_frames)
     read = ClipDataset(*arguments, short_side=48)
     monkeypatch.setattr(dataset, "free_memory", lambda: free)
@@ -204,9 +202,8 @@ def test_frames_are_read_no_larger_than_crops_show(tmp_path):
         plain = dataclasses.replace(recipe, hardware=Hardware())
         _, read = clip_datasets(DataSet.read(written), plain)
         assert torch.equal(val[0][0], read[0][0]) and torch.equal(val[0][0], val[0][0])
-        whole = ClipDataset(
-            DataSet.read(written), "val", 4, val.transform, short_side=recipe.read_short_side
-        )
+        options = {"short_side": recipe.read_short_side}
+        whole = ClipDataset(DataSet.read(written), "val", 4, val.transform, **options)
         assert torch.equal(val[0][0], whole[0][0])
         # What is planned is what is taken.
         planned = frames_in_memory(DataSet.read(written), recipe)

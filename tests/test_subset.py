@@ -388,9 +388,7 @@ def stall(handler, content):
     ],
     scope="module",
 )
-def test_faults_on_the_way_lose_and_double_nothing(
-    dataset, fault, mirror, faultless, tmp_path, monkeypatch
-):
+def test_faults_on_the_way_lose_nothing(dataset, fault, mirror, faultless, tmp_path, monkeypatch):
     monkeypatch.setattr(remote_module, "TIMEOUT_S", 1 if fault is stall else 60)
     with served(mirror, fault) as (url, requests):
         assert faultless(fetch(url, tmp_path, dataset=dataset))
@@ -444,9 +442,7 @@ def page(name: str) -> type[MirrorHandler]:
     ],
     scope="module",
 )
-def test_a_part_that_is_missing_and_comes_back(
-    dataset, gone, fault, words, mirror, faultless, tmp_path
-):
+def test_a_part_that_comes_back(dataset, gone, fault, words, mirror, faultless, tmp_path):
     with serve_mirror(mirror, fault(gone)) as url:
         found = fetch(url, tmp_path, dataset=dataset)
     problem = problem_of(found, "missing part")
@@ -477,9 +473,7 @@ def test_replacements_come_first_and_later_too(mirror, faultless, tmp_path):
     ],
     scope="module",
 )
-def test_an_archive_that_was_truncated_before_it_came_here(
-    dataset, part, mirror, faultless, tmp_path
-):
+def test_an_archive_that_was_truncated_before(dataset, part, mirror, faultless, tmp_path):
     copy = shutil.copytree(mirror, tmp_path / "mirror")
     for path in copy.rglob(f"*{part}*"):
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2 + 100])

@@ -450,9 +450,8 @@ def test_resnets_have_frames_and_no_branches(builder, what, written):
     model, clip = awake(builder)
     explorer = TamExplorer(model, clip)
     assert explorer.about == f"TamExplorer(8 {what}s, 8 frames of 32x32)"
-    assert explorer.module.options == tuple(
-        n for n, m in model.named_modules() if hasattr(m, "taps")
-    )
+    names = tuple(n for n, m in model.named_modules() if hasattr(m, "taps"))
+    assert explorer.module.options == names
     for name in ("stage4.1.tam", "stage1.0.tam"):
         check_arithmetic(explorer, name, channels=(0, 1, 7))
     written.clear()

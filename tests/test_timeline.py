@@ -70,9 +70,8 @@ def test_a_causal_network_answers_as_it_does_to_the_whole(builder, video, tmp_pa
     logits = cache["classifier"].mean(0)  # (positions, 3), over the crops
     assert found.index.tolist() == pytest.approx([0.1 * k for k in range(2 if paired else 1, 29)])
     for seconds, row in found.iterrows():
-        seen = [
-            k for k, last in enumerate(numbers[width - 1 :: width]) if last < 25 * seconds - 1e-6
-        ]
+        lasts = enumerate(numbers[width - 1 :: width])
+        seen = [k for k, last in lasts if last < 25 * seconds - 1e-6]
         assert close(row, logits[seen[-4 // width :]].mean(0)), seconds
     assert np.log(found).std().max() > 0.1 and list(found) == list(NAMES)
 
@@ -122,9 +121,7 @@ def test_even_times_count_and_not_the_rate_that_a_file_names(video, tmp_path):
 
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("stride", [None, 17])
-def test_where_the_window_is_the_video_the_last_answer_is_that_to_all_of_it(
-    causal, stride, video, tmp_path
-):
+def test_where_the_window_is_the_video_the_last_answer_is_of_all(causal, stride, video, tmp_path):
     model = sure(blvnet_tam, causal=causal)
     checkpoint = saved(tmp_path, model, stride=stride)
     window = None if stride else 2.8
@@ -137,9 +134,8 @@ def test_where_the_window_is_the_video_the_last_answer_is_that_to_all_of_it(
         assert close(found.timeline.loc[last], model(views_of(video, numbers + shift)).mean(0))
     if not stride:
         whole = found.table.set_index("class_name")["probability"]
-        assert found.timeline.loc[last].tolist() == pytest.approx(
-            whole[list(NAMES)].tolist(), abs=1e-4
-        )
+        expected = whole[list(NAMES)].tolist()
+        assert found.timeline.loc[last].tolist() == pytest.approx(expected, abs=1e-4)
 
 
 def test_answers_over_time_in_files(video, tmp_path, monkeypatch, capsys):

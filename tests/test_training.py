@@ -28,13 +28,7 @@ from blvnet_lab.data import ClipDataset, DataSet, evaluation_transform
 from blvnet_lab.datasets.motion import CLASSES, write_dataset
 from blvnet_lab.models import count_cost
 from blvnet_lab.runs import staircase
-from blvnet_lab.runs.staircase import (
-    as_table,
-    find_partners,
-    run_staircase,
-    score,
-    with_architecture,
-)
+from blvnet_lab.runs.staircase import as_table, find_partners, run_staircase, score
 from blvnet_lab.training import engine
 from blvnet_lab.training.checkpoint import load_trained
 from blvnet_lab.training.distributed import process_group
@@ -122,9 +116,8 @@ def test_an_epoch_lowers_the_loss():
     model = build(replace(BRIEF, network=Network()), 2)
     loader = DataLoader(Clips(16), 8)
     optimizer = torch.optim.SGD(model.parameters(), 0.02, momentum=0.9)
-    losses = [
-        train_one_epoch(model, loader, optimizer, constant(optimizer), CPU) for _ in range(12)
-    ]
+    options = optimizer, constant(optimizer), CPU
+    losses = [train_one_epoch(model, loader, *options) for _ in range(12)]
     assert losses[0] == pytest.approx(math.log(2), abs=0.1)  # a new network tosses a coin
     assert losses[-1] < 0.2
     found = evaluate(model, Clips(16, seed=1), device=CPU)
@@ -136,9 +129,8 @@ def test_loss_is_the_mean_over_clips_of_unequal_batches():
     expected = F.cross_entropy(model(clips), labels).item()
     model.register_forward_hook(lambda module, *_: modes.append(module.training))
     optimizer = torch.optim.SGD(model.parameters(), 0.0)  # weights stay as they are
-    loss = train_one_epoch(
-        model.eval(), DataLoader(points(9), 4), optimizer, constant(optimizer), CPU
-    )
+    steps = optimizer, constant(optimizer), CPU
+    loss = train_one_epoch(model.eval(), DataLoader(points(9), 4), *steps)
     assert loss == pytest.approx(expected, rel=1e-5) and modes == [True] * 3
 
 
@@ -211,7 +203,7 @@ def test_partners_by_name():
 
 
 def named(architecture: str, **changes) -> Recipe:
-    return with_architecture(replace(SHORT, **changes), architecture)
+    return staircase.with_architecture(replace(SHORT, **changes), architecture)
 
 
 def test_taps_start_as_they_learn_soonest():
@@ -296,9 +288,7 @@ def threads():
     torch.set_num_threads(before)
 
 
-def test_a_staircase_that_is_stopped_trains_no_further_network(
-    manifest, tmp_path, monkeypatch, threads
-):
+def test_a_staircase_that_is_stopped_trains_no_more(manifest, tmp_path, monkeypatch, threads):
     threads(1)
     monkeypatch.setattr(engine, "noted_signals", lambda: nullcontext(["SIGTERM"]))
     with pytest.raises(InterruptedError, match=r"stopped by SIGTERM: .* all logs are in"):
