@@ -235,9 +235,8 @@ def running_browser() -> Iterator:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=find_chromium(), args=CHROMIUM_ARGS, timeout=1000 * LIMIT_S
-        )
+        options = {"executable_path": find_chromium(), "args": CHROMIUM_ARGS}
+        browser = playwright.chromium.launch(**options, timeout=1000 * LIMIT_S)
         yield browser
         browser.close()
 

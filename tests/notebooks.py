@@ -138,12 +138,8 @@ def add_pictures(nb: nbformat.NotebookNode) -> int:
     """A PNG beside every plotly figure, for GitHub, HTML and PDF; returns how many."""
     import plotly.io as pio
 
-    bundles = [
-        output.data
-        for cell in nb.cells
-        for output in cell.get("outputs", [])
-        if PLOTLY in output.get("data", {})
-    ]
+    outputs = [output for cell in nb.cells for output in cell.get("outputs", [])]
+    bundles = [output.data for output in outputs if PLOTLY in output.get("data", {})]
     for data in bundles:
         start_picture_server()
         figure = pio.from_json(json.dumps(data[PLOTLY]))
@@ -178,11 +174,9 @@ def pictures_of(cell: nbformat.NotebookNode) -> list[tuple[nbformat.NotebookNode
 def kernel_environment(scratch: str) -> dict[str, str]:
     """Environment of the kernels: this checkout, the shipped scale, nobody's IPython settings."""
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-    return os.environ | {
-        "BLVNET_LAB_SCALE": "shipped",
-        "IPYTHONDIR": scratch,
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-    }
+    paths = os.pathsep.join(filter(None, paths))
+    own = {"BLVNET_LAB_SCALE": "shipped", "IPYTHONDIR": scratch, "PYTHONPATH": paths}
+    return os.environ | own
 
 
 def execute(path: Path, env: dict[str, str]) -> nbformat.NotebookNode:
@@ -292,9 +286,8 @@ def caption_problems(nb: nbformat.NotebookNode, path: Path) -> Iterator[str]:
         count += bool(pictures)
         wanted = f"{path.name[:2].removeprefix('0')}.{count}"
         if pictures and caption is None:
-            yield f"cell {index}: a figure without a caption; begin cell {index + 1} with it: " + (
-                f"*Figure {wanted}: what it shows*"
-            )
+            begin = f"begin cell {index + 1} with it: *Figure {wanted}: what it shows*"
+            yield f"cell {index}: a figure without a caption; {begin}"
         elif caption is not None and not pictures:
             yield f"cell {index + 1}: a caption, but no figure above it"
         elif caption is not None and caption["number"] != wanted:

@@ -82,10 +82,8 @@ def shift(x, offset):
 def exercise(lab, browser) -> None:
     """Exercise 2.1 with a wrong answer, and what the check says."""
     nb = nbformat.read(paths.notebooks() / "02_why_time_matters.ipynb", as_version=4)
-    text, stub, check = (
-        next(cell for cell in nb.cells if cell.id == f"ex-2-1-{part}")
-        for part in ("text", "stub", "check")
-    )
+    found = {cell.id: cell for cell in nb.cells}
+    text, stub, check = (found[f"ex-2-1-{part}"] for part in ("text", "stub", "check"))
     stub.source = WRONG_SHIFT
     setup = "import torch\n\nfrom blvnet_lab.course import exercises"
     with open_page(browser, lab) as page:

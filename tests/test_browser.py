@@ -218,10 +218,8 @@ def drive_branch_explorer(page) -> None:
     """Visit every stage, another channel, another order of them, another position."""
     explorer = page.locator(".blvnet-branch-explorer").first
     maps, caption = (explorer.locator(f".blvnet-branch-{part}") for part in ("maps", "caption"))
-    channel, position = (
-        explorer.locator(f".blvnet-branch-{part}").get_by_role("slider")
-        for part in ("slider", "position")
-    )
+    parts = (explorer.locator(f".blvnet-branch-{part}") for part in ("slider", "position"))
+    channel, position = (part.get_by_role("slider") for part in parts)
     explorer.get_by_role("button", name="by number").click()
     for stage in ("stage1", "stage2", "stage3", "stage4", "stem"):
         with redrawn(maps):
@@ -443,10 +441,8 @@ points = points.assign(x=range(10), y=[i % 4 for i in range(10)])
 viz.EmbeddingExplorer(points, "a plane")
 """
 CHART = "viz.show(go.Figure(go.Scatter(y=[1, 3, 2])))"
-EXPLORERS = (
-    *(SAMPLES, CLIP_EXPLORER, BRANCH_EXPLORER, TAM_RESNET, EVIDENCE_EXPLORER),
-    *(LIVE_VIEW, TIMELINE, EMBEDDING, CHART),
-)
+EXPLORERS = SAMPLES, CLIP_EXPLORER, BRANCH_EXPLORER, TAM_RESNET, EVIDENCE_EXPLORER
+EXPLORERS += LIVE_VIEW, TIMELINE, EMBEDDING, CHART
 
 
 def test_tam_explorer_of_a_resnet(widgets):
@@ -787,9 +783,8 @@ def test_recorder(page, lab):
         "clips/wave right/001/filmed.mp4",
         "clips/wave right/002/reversed.mp4",
     ]
-    filmed, backwards = (
-        data.read_frames(folder / name, range(24)).float() for name in clips[2:0:-2] + clips[:1]
-    )
+    two = clips[2:0:-2] + clips[:1]
+    filmed, backwards = (data.read_frames(folder / name, range(24)).float() for name in two)
     assert torch.equal(filmed, backwards.flip(0)) and (filmed[0] - filmed[9]).abs().max() > 50
     for path in folder.glob("originals/*/*.webm"):
         info = data.probe_video(path)
@@ -823,10 +818,7 @@ def test_recording_that_fails_and_no_camera(page, lab):
     page.evaluate("given.getTracks()[0].dispatchEvent(new Event('ended'))")
     expect(status).to_have_text("The camera is gone.")
     expect(button(recorder, "record")).to_be_disabled()
-    for script, words in (
-        (DENIED, "Permission denied."),
-        (NOT_SECURE, "browsers give one only to pages from https"),
-    ):
+    for script, words in ((DENIED, "Permission denied."), (NOT_SECURE, "only to pages from https")):
         page.evaluate(f"{script}; null")
         button(recorder, "camera on").click()
         expect(status).to_contain_text(words)

@@ -46,10 +46,8 @@ SOURCES = {
     "vp8.webm": {"codec": "libvpx", "codec_options": VPX},
 }
 if "libsvtav1" in av.codecs_available:
-    SOURCES["av1.mp4"] = {
-        "codec": "libsvtav1",
-        "codec_options": {"preset": "12", "svtav1-params": "keyint=12:lookahead=8"},
-    }
+    options = {"preset": "12", "svtav1-params": "keyint=12:lookahead=8"}
+    SOURCES["av1.mp4"] = {"codec": "libsvtav1", "codec_options": options}
 
 
 def cut(whole: bytes, rng: np.random.Generator, share: float) -> bytes:
@@ -161,9 +159,8 @@ for path in sys.argv[2:]:
 @pytest.fixture(scope="module")
 def results(damaged: list[Path]) -> list[dict]:
     command = [sys.executable, "-c", READER, str(LIMIT_S), *map(str, damaged)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=Path(__file__).parent, timeout=lab.LIMIT_S
-    )
+    options = {"cwd": Path(__file__).parent, "timeout": lab.LIMIT_S}
+    done = subprocess.run(command, capture_output=True, text=True, **options)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0, f"{lines[-1]['path']}: {done.stderr[-2000:]}"
     assert len(lines) == 2 * len(damaged)

@@ -292,11 +292,9 @@ def test_half_precision_is_for_activations_only(precision, dtype, tmp_path):
 def test_float16_gradients_are_scaled_back():
     """Those that are shortened, and those that reach the weights, are the true ones."""
     clips, labels = points().tensors
+    data = TensorDataset(clips.float(), labels)
     full, half = (
-        watch(
-            replace(SHORT, hardware=Hardware(precision), clip_norm=0.01),
-            TensorDataset(clips.float(), labels),
-        )[0].gradients
+        watch(replace(SHORT, hardware=Hardware(precision), clip_norm=0.01), data)[0].gradients
         for precision in ("float32", "float16")
     )
     for one, other in zip(full, half, strict=True):
@@ -439,10 +437,8 @@ def test_every_class_is_drawn_equally_often(size):
 @pytest.mark.parametrize("world, accumulate", [(4, 1), (2, 2)])
 def test_ranks_and_parts_share_the_batch_of_one_process(world, accumulate, labels):
     whole = keys_of(epoch=3, labels=labels)
-    shares = [
-        keys_of(epoch=3, rank=rank, world=world, accumulate=accumulate, labels=labels)
-        for rank in range(world)
-    ]
+    options = {"world": world, "accumulate": accumulate, "labels": labels}
+    shares = [keys_of(epoch=3, rank=rank, **options) for rank in range(world)]
     for step, batch in enumerate(whole):
         own = [flat(share[step * accumulate : (step + 1) * accumulate]) for share in shares]
         assert flat(own) == batch
@@ -911,9 +907,8 @@ def test_events_for_tensorboard(tmp_path):
     for name in ("train_loss", "learning_rate", "wait_share", "top_1"):
         found = events.Scalars(f"epoch/{name}")
         assert [event.step for event in found] == [1, 2]
-        assert [event.value for event in found] == pytest.approx(
-            [line[name] for line in result.history], rel=1e-5
-        )
+        expected = [line[name] for line in result.history]
+        assert [event.value for event in found] == pytest.approx(expected, rel=1e-5)
 
 
 def test_compiling_changes_nothing_but_time(monkeypatch):

@@ -212,10 +212,9 @@ def test_integrated_gradients_are_linear_in_the_logits_and_zero_where_nothing_ch
         return torch.cat([clips[:, :4], torch.zeros_like(clips[:, 4:])], 1)
 
     asked = {"baseline": held, "steps": 4, "tolerance": 1e9, "repeats": 0}
-    one, other, between = (
-        integrated_gradients(model, clips, *labels, **asked).maps
-        for labels in ((LABELS,), (OTHERS,), (LABELS, OTHERS))
-    )
+    asked_for = (LABELS,), (OTHERS,), (LABELS, OTHERS)
+    maps = [integrated_gradients(model, clips, *two, **asked).maps for two in asked_for]
+    one, other, between = maps
     torch.testing.assert_close(between, one - other)
     assert not one[:, :4].any() and one[:, 4:].any()
 

@@ -64,9 +64,7 @@ def cells_in(explorer: EvidenceExplorer) -> list[Decimal]:
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("minus", [-1, LEFT])
 @pytest.mark.parametrize("title, positions", [("TSN", 8), ("TAM", 4)])
-def test_what_is_printed_adds_up_to_the_networks_answer(
-    explorer, networks, clip, title, positions, minus, order
-):
+def test_what_is_printed_adds_up(explorer, networks, clip, title, positions, minus, order):
     explorer.network.value, explorer.minus.value, explorer.order.value = title, minus, order
     given = clip[None, ORDERS[order]]
     with torch.no_grad():

@@ -25,10 +25,8 @@ from blvnet_lab.course.verdicts import Wrong, require, same, show_value
 from notebooks import of_exercise
 
 CHECKS = {name: check for name, check in vars(exercises).items() if name.startswith("check_")}
-NOTEBOOKS = {
-    f"nb{path.name[:2]}": nbformat.read(path, as_version=4)
-    for path in sorted(paths.notebooks().glob("*.ipynb"))
-}
+PATHS = sorted(paths.notebooks().glob("*.ipynb"))
+NOTEBOOKS = {f"nb{path.name[:2]}": nbformat.read(path, as_version=4) for path in PATHS}
 EXERCISES = {number: find_exercises(nb) for number, nb in NOTEBOOKS.items()}
 NUMBERS = [number for number, found in EXERCISES.items() if found]  # nb01, nb02, ...
 BANK = [importlib.import_module(f"answers.{number}") for number in NUMBERS]

@@ -141,10 +141,8 @@ def test_onnx_file_names_its_axes(size, sides, exported):
     graph = onnx.load(path).graph
     onnx.checker.check_model(path, full_check=True)
     (clip,), (logits,) = graph.input, graph.output
-    axes = [
-        [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
-        for value in (clip, logits)
-    ]
+    shapes = (value.type.tensor_type.shape.dim for value in (clip, logits))
+    axes = [[axis.dim_param or axis.dim_value for axis in dims] for dims in shapes]
     assert (clip.name, logits.name) == ("clip", "logits")
     assert axes == [["batch", FRAMES, 3, *sides], ["batch", CLASSES]]
 

@@ -241,9 +241,8 @@ def test_two_processes_are_one(tmp_path):
     task = Task(str(tmp_path / "alone"), ONE_STEP, double=True, frozen=True)
     run(task)
     run(replace(task, out=str(tmp_path / "two")), world=2)
-    alone, first, second = (
-        end_of(tmp_path / name, rank) for name, rank in (("alone", 0), ("two", 0), ("two", 1))
-    )
+    runs = ("alone", 0), ("two", 0), ("two", 1)
+    alone, first, second = (end_of(tmp_path / name, rank) for name, rank in runs)
     assert_gradients_close(tmp_path / "two", tmp_path / "alone")
     for name, tensor in first["model"].items():
         torch.testing.assert_close(tensor, alone["model"][name], rtol=1e-9, atol=1e-15)
@@ -277,9 +276,8 @@ def test_batch_norm_and_averages_are_the_same_on_both(tmp_path):
     found = read_checkpoint(tmp_path / "run" / "last.pt")
     assert not torch.equal(*(states["torch"] for states in found["rng"])), "dropout of its own"
     average = build(short_recipe(), 2)
-    average.load_state_dict(
-        {n.removeprefix("module."): t for n, t in found["ema"].items() if n != "n_averaged"}
-    )
+    ema = {n.removeprefix("module."): t for n, t in found["ema"].items()}
+    average.load_state_dict({n: t for n, t in ema.items() if n != "n_averaged"})
     answers = evaluate(average, Clips(10, seed=1), device=CPU).logits
     torch.testing.assert_close(answers, first["logits"], rtol=1e-4, atol=1e-5)
 
@@ -373,9 +371,8 @@ def test_two_gpus_are_one(tmp_path):
     run(task)
     task = replace(task, out=str(tmp_path / "two"), recipe={**ONE_STEP, "hardware": hardware})
     run(task, world=2)
-    alone, first, second = (
-        end_of(tmp_path / name, rank) for name, rank in (("alone", 0), ("two", 0), ("two", 1))
-    )
+    runs = ("alone", 0), ("two", 0), ("two", 1)
+    alone, first, second = (end_of(tmp_path / name, rank) for name, rank in runs)
     assert_gradients_close(tmp_path / "two", tmp_path / "alone")
     for name, tensor in first["model"].items():
         assert tensor.is_cuda and torch.equal(tensor.cpu(), second["model"][name].cpu()), name

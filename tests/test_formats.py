@@ -151,15 +151,11 @@ def test_every_kind_of_finding(put, tmp_path):
         "sub/.hidden.mp4",
     )
     (root / "_axE99QAhe8_000026_000036.mp4").write_text("<html>404</html>")
-    whole = write_video(
-        tmp_path / "b.mp4", 48, size=(32, 48), container_options={"movflags": "+faststart"}
-    ).read_bytes()
+    fast = {"container_options": {"movflags": "+faststart"}}
+    whole = write_video(tmp_path / "b.mp4", 48, size=(32, 48), **fast).read_bytes()
     (root / "-GTpqutxCK0_000088_000098.mp4").write_bytes(whole[: len(whole) * 3 // 4])
-    write_kinetics(
-        root,
-        train="abseiling,_4YTwq0-73Y,44,54,train,0\n",
-        val="abseiling,_axE99QAhe8,50,60,val,0\n",
-    )
+    more = {"train": "abseiling,_4YTwq0-73Y,44,54,train,0\n"}
+    write_kinetics(root, **more, val="abseiling,_axE99QAhe8,50,60,val,0\n")
     found = listed("kinetics400", root, tmp_path / "out")
     assert findings(found) == {
         ("duplicate video", "train", "_4YTwq0-73Y_000044_000054.mp4"),
@@ -171,9 +167,8 @@ def test_every_kind_of_finding(put, tmp_path):
         ("unreadable", "train", "_axE99QAhe8_000026_000036.mp4"),
         ("damaged", "train", "-GTpqutxCK0_000088_000098.mp4"),
     }
-    assert found.counts.loc["train"].to_dict() == {
-        "damaged": 1, "duplicate": 1, "missing": 1, "ok": 1, "unreadable": 1,
-    }  # fmt: skip
+    expected = {"damaged": 1, "duplicate": 1, "missing": 1, "ok": 1, "unreadable": 1}
+    assert found.counts.loc["train"].to_dict() == expected
     kept = table_of(found).query("source_id == '_4YTwq0-73Y' and status == 'ok'")
     assert Path(kept["path"].iloc[0]).parent.name == "train", "the one in the folder of its split"
 
@@ -242,10 +237,8 @@ def test_a_subset_is_drawn_from_the_readable_clips(put, tmp_path):
     chosen = {"classes": ["class 0", "class 2"], "clips_per_class": 6}
     found = listed("kinetics400", root, tmp_path / "a", **chosen, seed=1)
     table = table_of(found)
-    assert table.query("status == 'ok'").groupby(["class_name", "label"]).size().to_dict() == {
-        ("class 0", 0): 6,
-        ("class 2", 1): 6,
-    }
+    sizes = table.query("status == 'ok'").groupby(["class_name", "label"]).size()
+    assert sizes.to_dict() == {("class 0", 0): 6, ("class 2", 1): 6}
     assert "video without row" not in found.problems["kind"].tolist(), "those of class 1 have rows"
     again = listed("kinetics400", root, tmp_path / "b", **chosen, seed=1)
     other = listed("kinetics400", root, tmp_path / "c", **chosen, seed=2)
@@ -792,8 +785,6 @@ def test_names_that_are_not_utf_8_are_a_finding(put, tmp_path):
     os.rename(root / "run" / "c.mp4", os.fsencode(root) + b"/run/caf\xe9.mp4")
     os.rename(root / "old", os.fsencode(root) + b"/\xe9t\xe9")
     found = listed("folder", root, tmp_path / "out", val_share=0.5)
-    assert findings(found) == {
-        ("name that is not UTF-8", "", "caf\\udce9.mp4"),
-        ("name that is not UTF-8", "", "\\udce9t\\udce9"),
-    }
+    names = "caf\\udce9.mp4", "\\udce9t\\udce9"
+    assert findings(found) == {("name that is not UTF-8", "", name) for name in names}
     assert (table_of(found)["status"] == "ok").sum() == 3

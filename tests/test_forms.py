@@ -532,9 +532,8 @@ def test_stream_shares_the_weights():
     before = streamed(stream, clips)
     tams = {f"{name}.taps" for name, m in model.named_modules() if isinstance(m, PairTAM)}
     for _ in range(2):  # it goes on learning, all but the taps that the stream has added up
-        optimizer = torch.optim.SGD(
-            [p for name, p in model.train().named_parameters() if name not in tams], lr=1e-4
-        )
+        learned = [p for name, p in model.train().named_parameters() if name not in tams]
+        optimizer = torch.optim.SGD(learned, lr=1e-4)
         model(clips).square().sum().backward()
         optimizer.step()
     stream.reset()

@@ -368,9 +368,8 @@ def test_history_plays_every_epoch_on_fixed_axes(history):
         prev, _, after = epochs[int(epoch)][:, labels]
         np.testing.assert_allclose(x, prev, atol=10**-DECIMALS)
         np.testing.assert_allclose(y, after, atol=10**-DECIMALS)
-        assert [t.marker.color for t in traces] == [
-            ROLE_COLOURS[role] for role in ("averages", "keeps", "silent")
-        ]
+        expected = [ROLE_COLOURS[role] for role in ("averages", "keeps", "silent")]
+        assert [trace.marker.color for trace in traces] == expected
     for axis in (figure.layout.xaxis, figure.layout.yaxis):
         low, high = axis.range
         reach = max(float(taps[[0, 2]].abs().max()) for taps in epochs.values())

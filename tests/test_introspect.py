@@ -436,10 +436,8 @@ def test_tap_history_and_comparison(tmp_path, tam_model):
     causal = network(causal=True)
     history_of_causal = tap_history(log_of(causal), causal=True)
     pd.testing.assert_frame_equal(history_of_causal.drop(columns="epoch"), tam_weights(causal))
-    for before, words in (
-        (history, "one epoch of each"),
-        (taps_table({"stem.tam": tsm_taps(8)}), "the same taps"),
-    ):
+    shorter = taps_table({"stem.tam": tsm_taps(8)})
+    for before, words in ((history, "one epoch of each"), (shorter, "the same taps")):
         with pytest.raises(ValueError, match=words):
             compare_taps(before, tam_weights(tam_model))
     with pytest.raises(ValueError, match=r'"taps" in every line, .*got epoch, train_loss'):
@@ -660,10 +658,8 @@ def test_each_of_several_labels_has_a_probability_of_its_own():
     model, clips, labels = network(), clip64(), torch.tensor([1, 2])
     model.multi_label = True
     deleted = torch.arange(8).expand(2, 8) == 3
-    whole, less = (
-        predict(model, each).sigmoid().log()[[0, 1], labels]
-        for each in (clips, hold_frames(clips, deleted))
-    )
+    each = (predict(model, c).sigmoid().log() for c in (clips, hold_frames(clips, deleted)))
+    whole, less = (shares[[0, 1], labels] for shares in each)
     torch.testing.assert_close(occlusion_importance(model, clips, labels)[:, 3], whole - less)
 
 

@@ -161,11 +161,8 @@ def test_it_plays_as_fast_as_the_video_and_says_the_cost(view):
     assert "not seen a pair" in view.cost.value
     view.position.value = 10
     text = plain(view.cost.value)
-    assert re.fullmatch(
-        r"A pair costs the network [\d.]+ ms here \(median\), and is 240 ms of video\. "
-        r"2 of 4 pairs seen\.",
-        text,
-    )
+    words = r"A pair costs the network [\d.]+ ms here \(median\), and is 240 ms of video\. "
+    assert re.fullmatch(words + r"2 of 4 pairs seen\.", text)
     view.position.value = 99
     assert view.position.value == 23 and "4 of 4 pairs seen" in view.cost.value
 
@@ -189,9 +186,8 @@ def test_frames_without_times(model, folder):
 
 
 def chart(times, scores, *, now, span=10.0, names=("a", "b")):
-    return live.score_chart(
-        times, np.array(scores, float).reshape(-1, len(names)), names, now=now, span=span, unit="s"
-    )
+    scores = np.array(scores, float).reshape(-1, len(names))
+    return live.score_chart(times, scores, names, now=now, span=span, unit="s")
 
 
 def bars(picture, row):

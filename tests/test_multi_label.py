@@ -257,18 +257,16 @@ def test_evaluation_says_and_writes_what_there_is(run, manifest, tmp_path):
     written = {path.name for path in (tmp_path / "one").iterdir()}
     assert written == {"scores.json", "predictions.csv", "per_class.csv"}
     table = pd.read_csv(tmp_path / "one" / "per_class.csv")
-    assert table["clips"].sum() == sum(
-        len(label.split(";")) for label in DataSet.read(manifest).split("val").rows["label"]
-    )
+    labels = DataSet.read(manifest).split("val").rows["label"]
+    assert table["clips"].sum() == sum(len(label.split(";")) for label in labels)
     assert table["average_precision"].mean() == pytest.approx(found.scores["map"], abs=1e-5)
     rows = DataSet.read(manifest).rows
     some = DataSet(rows[rows["label"].str.contains("1")]).save(tmp_path / "some.csv")
     assert "dark" not in some.read_text(), "the manifest names three of the four classes"
     fewer = evaluate_file(run.file, some)
     assert fewer.per_class["class_name"].tolist() == [*NAMES[1:]]
-    pd.testing.assert_frame_equal(
-        fewer.table, found.table.query("class_name.str.contains('bright')").reset_index(drop=True)
-    )
+    bright = found.table.query("class_name.str.contains('bright')").reset_index(drop=True)
+    pd.testing.assert_frame_equal(fewer.table, bright)
 
 
 def test_probabilities_are_of_each_class_by_itself(run, manifest, tmp_path):

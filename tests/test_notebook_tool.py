@@ -14,9 +14,8 @@ import notebooks
 
 def code(source="x = 1", *outputs, count=1, tags=()):
     metadata = {"tags": list(tags)} if tags else {}
-    return new_code_cell(
-        source, execution_count=count, outputs=list(outputs), metadata=metadata, id=f"cell-{count}"
-    )
+    more = {"outputs": list(outputs), "metadata": metadata, "id": f"cell-{count}"}
+    return new_code_cell(source, execution_count=count, **more)
 
 
 def data(**kinds):
@@ -202,9 +201,8 @@ def figure(alt=None):
 
 
 def test_a_caption_is_the_alternative_text():
-    nb = new_notebook(
-        cells=[code("f", figure()), new_markdown_cell("*Figure 2.1: A `clip`, *played*.*\n\nMore.")]
-    )
+    caption = new_markdown_cell("*Figure 2.1: A `clip`, *played*.*\n\nMore.")
+    nb = new_notebook(cells=[code("f", figure()), caption])
     notebooks.add_alternative_texts(nb)
     assert nb.cells[0].outputs[0].metadata["image/png"]["alt"] == "A clip, played."
 

@@ -286,9 +286,8 @@ def test_image_layout_begins_with_the_taps_that_are_asked_for(tmp_path, monkeypa
     assert taps.mean().abs() < 0.1, "random signs, not near the identity"
 
     rng = torch.get_rng_state()
-    again, near_identity = (
-        import_official(path, None, **typed).model.stage2.tam.taps for typed in (options, {})
-    )
+    found = (import_official(path, None, **given).model for given in (options, {}))
+    again, near_identity = (model.stage2.tam.taps for model in found)
     assert torch.equal(torch.get_rng_state(), rng) and torch.equal(taps, again)
     assert (near_identity.mean(1) - torch.tensor([0.0, 1.0, 0.0])).abs().max() < 0.05
 
@@ -349,10 +348,7 @@ def test_refused_files_leave_everything_as_it_was(tmp_path, monkeypatch):
     for content, words in (
         (RunsACommand(f"touch {ran}"), f"would call {calls}: a pickle can run any program"),
         ({"state_dict": {}, "args": Custom()}, "would call test_official.Custom"),
-        (
-            whole[: len(whole) // 2],
-            r"damaged or another kind of file .*: give the right file, or download it again",
-        ),
+        (whole[:9999], r"damaged or another kind .*: give the right file, or download it again"),
         (b"<html>404</html>", "damaged or another kind of file"),
         ({}, "got an empty one"),
         ([1, 2], "expected a state dict, got list"),

@@ -284,11 +284,8 @@ def test_it_can_be_read(browser, address, size, scheme):
     options = {"viewport": size, "color_scheme": scheme, "reduced_motion": "reduce"}
     with visited(browser, address, **options) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
-        look = "getComputedStyle(document.body)"
-        ground, ink = (
-            page.evaluate(f"{look}.{part}.match(/\\d+/g).map(Number)")
-            for part in ("backgroundColor", "color")
-        )
+        look = "getComputedStyle(document.body).{}.match(/\\d+/g).map(Number)"
+        ground, ink = (page.evaluate(look.format(part)) for part in ("backgroundColor", "color"))
         light, dark = (ground, ink) if scheme == "light" else (ink, ground)
         assert min(light) > 200 and max(dark) < 60
         bar = page.locator(".bar i").first

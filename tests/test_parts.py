@@ -113,10 +113,8 @@ def test_damage_before_a_part_is_noticed_where_the_part_is_built_on_it(tmp_path)
     whole = write_video(tmp_path / "whole.mkv", 48, gop=24)
     packets = stored(whole)
     lacking = str(mux(whole, tmp_path / "lacking.mkv", packets[:5] + packets[6:]))
-    built, other = (
-        replace(part_of(probe_video(whole), span), path=lacking)
-        for span in ((0.4, 0.8), (1.0, 1.4))
-    )
+    parts = (part_of(probe_video(whole), span) for span in ((0.4, 0.8), (1.0, 1.4)))
+    built, other = (replace(part, path=lacking) for part in parts)
     assert numbers(read_frames(other, [0])) == [25]
     with pytest.raises(VideoReadError, match="cannot be decoded without a fault"):
         read_frames(built, [0])
@@ -152,9 +150,8 @@ def test_a_part_is_known_again_from_a_manifest(tmp_path, monkeypatch):
     """Which holds nine digits of its times."""
     path, spans = write_video(tmp_path / "a.mp4", 48), [(1 / 3, 2 / 3), (0.123456789012, 1.4)]
     probes = [pack_info(part_of(probe_video(path), span)) for span in spans]
-    rows = pd.DataFrame(spans, columns=PART).assign(
-        path=str(path), label=0, class_name="x", split="train", probe=probes
-    )
+    same = {"path": str(path), "label": 0, "class_name": "x", "split": "train"}
+    rows = pd.DataFrame(spans, columns=PART).assign(**same, probe=probes)
     monkeypatch.setattr(probing_module, "probe_video", None)
     for data_set in (DataSet(rows), DataSet.read(DataSet(rows).save(tmp_path / "m.csv"))):
         clips = ClipDataset(data_set, "train", 2, lambda frames: frames)

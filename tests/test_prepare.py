@@ -431,10 +431,8 @@ def test_another_class_list_is_noticed_before_the_work(data_set, tmp_path):
 def test_names_that_are_too_long_are_cut_and_the_folder_may_be_moved(tmp_path, alone):
     """Two that begin alike, and one that is short; all three are done."""
     names = ["x" * 250, "x" * 249 + "y", "short"]
-    rows = [
-        (write_video(tmp_path / f"{name}.mp4", 12 + k), 0, "run" * 80, "train")
-        for k, name in enumerate(names)
-    ]
+    videos = [write_video(tmp_path / f"{name}.mp4", 12 + k) for k, name in enumerate(names)]
+    rows = [(path, 0, "run" * 80, "train") for path in videos]
     table = pd.DataFrame(rows, columns=["path", "label", "class_name", "split"])
     manifest = DataSet(table).save(tmp_path / "manifest.csv")
     found = reencode(manifest, tmp_path / "new", short_side=32)

@@ -305,11 +305,8 @@ def test_old_python_gets_a_remedy(tmp_path):
         command = ["make", "lab", f"PYTHON={python}", f"VENV={tmp_path / 'venv'}"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode != 0 and not (tmp_path / "venv").exists()
-        for line in (
-            "expected: Python 3.11 or newer",
-            f"got:      {got}",
-            "remedy:   make lab PYTHON=python3.12",
-        ):
+        lines = "expected: Python 3.11 or newer", "remedy:   make lab PYTHON=python3.12"
+        for line in (*lines, f"got:      {got}"):
             assert line in done.stderr
 
 

@@ -50,10 +50,8 @@ def manifest(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("videos")
     splits = ["train"] * 4 + ["val"] * 2
     counts, sizes = (8, 16, 24, 12, 10, 6), ((96, 160), (160, 96), (40, 64)) * 2
-    paths = [
-        str(write_video(folder / f"{i}.mp4", count, size=size))
-        for i, (count, size) in enumerate(zip(counts, sizes, strict=True))
-    ]
+    made = enumerate(zip(counts, sizes, strict=True))
+    paths = [str(write_video(folder / f"{i}.mp4", n, size=size)) for i, (n, size) in made]
     rows = [(path, i % 2, "ab"[i % 2], splits[i]) for i, path in enumerate(paths)]
     table = pd.DataFrame(rows, columns=["path", "label", "class_name", "split"])
     table["num_frames"], (table["height"], table["width"]) = counts, zip(*sizes, strict=True)

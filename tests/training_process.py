@@ -211,12 +211,8 @@ def loopback() -> dict[str, str]:
 
 def places(world: int) -> list[dict[str, str]]:
     """What torchrun tells the processes that it starts, in their environment."""
-    common = {
-        "WORLD_SIZE": str(world),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(free_port()),
-        **loopback(),
-    }
+    common = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1"}
+    common |= {"MASTER_PORT": str(free_port()), **loopback()}
     return [common | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(world)]
 
 

@@ -49,11 +49,8 @@ def read_number(frame: np.ndarray) -> int:
     code = 0
     for bit, (rows, columns) in enumerate(_cells(*frame.shape[1:])):
         height, width = rows.stop - rows.start, columns.stop - columns.start
-        inner = frame[
-            :,
-            rows.start + height // 4 : rows.stop - height // 4,
-            columns.start + width // 4 : columns.stop - width // 4,
-        ]
+        middle = slice(rows.start + height // 4, rows.stop - height // 4)
+        inner = frame[:, middle, columns.start + width // 4 : columns.stop - width // 4]
         if 90 < inner.mean() < 165:
             return -1
         code |= int(inner.mean() > 127) << bit
