@@ -117,21 +117,15 @@ def test_a_closed_pipe_ends_quietly(tmp_path, words):
     assert process.returncode == 1
 
 
-def outputs(monkeypatch, encoding):
-    """What is printed from now on, to stdout and stderr, as bytes; strict, as Python begins."""
-    written = [io.BytesIO(), io.BytesIO()]
-    for name, buffer in zip(("stdout", "stderr"), written, strict=True):
-        monkeypatch.setattr(sys, name, io.TextIOWrapper(buffer, encoding))
-    return written
-
-
 @pytest.mark.parametrize("alphabet", ["cp1252", "utf-8"])
 def test_names_that_the_terminal_cannot_write(tmp_path, monkeypatch, alphabet):
     """In tables, paths, errors, help and progress; what goes to files is UTF-8 all the same."""
     for name in ("\u8df3\u8dc3/\u9ad8.mp4", "\u8df3\u8dc3/b.mp4", "caf\u00e9/\U0001f600.mp4"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         write_video(tmp_path / name, 4 + len(name), size=(32, 48))
-    out, errors = outputs(monkeypatch, alphabet)
+    out, errors = io.BytesIO(), io.BytesIO()
+    for stream, buffer in (("stdout", out), ("stderr", errors)):  # strict, as Python begins
+        monkeypatch.setattr(sys, stream, io.TextIOWrapper(buffer, alphabet))
     target = tmp_path / "\u51fa"
     type_command(monkeypatch, "manifest", "folder", "--root", tmp_path, "--out", target)
     written = "\u51fa" if alphabet == "utf-8" else "\\u51fa"

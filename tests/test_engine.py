@@ -508,17 +508,11 @@ class Spoilt(Clips):
         return (clip * math.nan if is_bad else clip), label
 
 
-def step_of(clip: int, epoch: int) -> tuple[int, list[int]]:
-    """At which step of an epoch, and with which others, a clip comes."""
-    found = numbers_of(24, epoch=epoch)
-    (step,) = (number for number, keys in enumerate(found) if clip in keys)
-    return step, found[step]
-
-
 @pytest.mark.parametrize("clip, accumulate", [(0, 1), (2, 4)])
 def test_a_clip_that_is_not_a_number(clip, accumulate, tmp_path):
     recipe = replace(SHORT, hardware=Hardware(accumulate=accumulate))
-    step, batch = step_of(clip, 2)
+    batches = numbers_of(24, epoch=2)
+    ((step, batch),) = ((k, keys) for k, keys in enumerate(batches) if clip in keys)
     model = build(recipe, 2)
     with pytest.raises(FloatingPointError) as error:
         fitted(tmp_path / "run", recipe, model=model, train_set=Spoilt(clip, 1), save_minutes=0)

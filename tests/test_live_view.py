@@ -70,12 +70,6 @@ def averaged(logits: torch.Tensor, count: int) -> list[list[float]]:
     ]
 
 
-def pairs_of(path, numbers, size=(64, 64)) -> torch.Tensor:
-    """(P, 1, 2, 3, H, W), prepared as in evaluation."""
-    clip = evaluation_transform(size)(read_frames(path, numbers))
-    return clip.unflatten(0, (-1, 1, 2))
-
-
 @pytest.mark.parametrize("stride, first", [(1, 0), (2, 1), (4, 2), (3, 1)])
 def test_scores_are_those_of_a_stream_by_hand(model, folder, stride, first):
     """Which gives what the network says of the whole clip (test_forms.py)."""
@@ -86,8 +80,9 @@ def test_scores_are_those_of_a_stream_by_hand(model, folder, stride, first):
     numbers = list(range(first, count, stride))
     numbers = numbers[: len(numbers) // 2 * 2]
     assert stride != 3 or numbers == sample_uniform(24, 8).tolist()
-    stream = Stream(model)
-    logits = torch.cat([stream(pair) for pair in pairs_of(path, numbers, size)])
+    clip = evaluation_transform(size)(read_frames(path, numbers))
+    pairs, stream = clip.unflatten(0, (-1, 1, 2)), Stream(model)
+    logits = torch.cat([stream(pair) for pair in pairs])
     view.averaged.value, scores = 3, averaged(logits, 3)
     assert np.ptp(scores, axis=0).max() > 0.02, "else any pair would do"
     for k, expected in enumerate(scores):

@@ -47,11 +47,6 @@ def wrapped(layout: str, state: dict, folder: Path) -> Path:
     return folder / name
 
 
-def state_of_case(case: str) -> dict[str, torch.Tensor]:
-    shapes = CASES[case]["state_dict_shapes"]
-    return {key: official_tensor(key, shape) for key, shape in shapes.items()}
-
-
 def in_ours(name: str) -> str:
     """Where the outputs of a published module are found in our network."""
     last = name.split("layer")[-1] if "layer" in name else name.rpartition(".")[2]
@@ -63,7 +58,9 @@ def in_ours(name: str) -> str:
 @pytest.mark.parametrize("case", CASES)
 def test_imported_network_gives_the_published_logits(case, tmp_path, monkeypatch, capsys):
     config, layout = CASES[case]["config"], CASES[case]["layout"]
-    path, out = wrapped(layout, state_of_case(case), tmp_path), tmp_path / "model.safetensors"
+    shapes = CASES[case]["state_dict_shapes"].items()
+    state = {key: official_tensor(key, shape) for key, shape in shapes}
+    path, out = wrapped(layout, state, tmp_path), tmp_path / "model.safetensors"
     type_command(monkeypatch, "import-official", path, out)
     assert f"{layout} checkpoint: " in capsys.readouterr().out
     model = load_model(out)

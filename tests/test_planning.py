@@ -44,10 +44,6 @@ def plan(recipe: Recipe, data: DataSize = DATA, **settings) -> TrainingPlan:
     return plan_training(None, recipe, data=data, **settings)
 
 
-def in_bytes(number: float) -> str:
-    return planning._in(planning.BYTES, number)
-
-
 def row(found: TrainingPlan, label: str, below: int = 0) -> tuple[str, str]:
     """Value and origin of a row, or of one so many rows below it."""
     rows = list(found.rows())
@@ -399,7 +395,7 @@ def test_every_number_says_where_it_comes_from(small):
 def test_numbers_as_people_write_them():
     numbers = (0, 999, 49_152, 657_089_364, 42.3e9, 1.234e12, 5.6e15)
     texts = ["0 bytes", "999 bytes", "49.2 kB", "657 MB", "42.3 GB", "1.23 TB", "5,600 TB"]
-    assert [in_bytes(number) for number in numbers] == texts
+    assert [planning._in(planning.BYTES, n) for n in numbers] == texts
     texts = ["0.5 s", "1.5 min", "2 h", "13,900 h"]
     assert [planning._in(planning.TIMES, n) for n in (0.5, 90, 7200, 5e7)] == texts
 
