@@ -25,7 +25,7 @@ from lab import contents
 from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.utils.data import TensorDataset
-from training_process import Clips
+from training_process import Clips, short_recipe
 from videos import write_video
 
 from blvnet_lab.data import ClipDataset, DataSet, evaluation_transform, training_transform
@@ -50,15 +50,7 @@ from blvnet_lab.training.loading import (
 from blvnet_lab.training.recipe import Augmentation, Hardware, Network, Output, Recipe, Views
 
 CPU = torch.device("cpu")
-SHORT = Recipe(
-    epochs=2,
-    batch_size=8,
-    learning_rate=0.02,
-    rate_batch=8,
-    num_frames=4,
-    size=(32, 32),
-    network=Network(dropout=0.3),
-)
+SHORT = short_recipe()
 FILES = {"last.pt", "best.pt", "log.jsonl", "recipe.json"}
 
 

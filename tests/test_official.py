@@ -70,13 +70,8 @@ def official_state(case: str) -> dict[str, torch.Tensor]:
 
 def model_of(case: str, **changes):
     config = CASES[case]["config"]
-    arguments = {
-        "depth": config["depth"],
-        "num_frames": config["frames"],
-        "num_classes": config["num_classes"],
-        "num_taps": config["blending_frames"],
-        "dropout": config["dropout"],
-    }
+    arguments = {name: config[name] for name in ("depth", "num_classes", "dropout")}
+    arguments |= {"num_frames": config["frames"], "num_taps": config["blending_frames"]}
     return blvnet_tam(**(arguments | changes)).eval()
 
 

@@ -19,14 +19,9 @@ def test_from_a_mirror_to_an_annotated_film(tmp_path):
     out = tmp_path / "out"
     small = {"CLASSES": "2", "SIDE": "48", "VIEWS": "2x3", "TRAIN": "--epochs 1 --batch-size 4"}
     paths = {"OUT": str(out), "PYTHON": sys.executable, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        ["bash", str(ROOT / "docs" / "first_subset.sh")],
-        cwd=tmp_path,
-        env=os.environ | small | paths | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-    )
+    options = {"capture_output": True, "text": True, "timeout": LIMIT_S, "cwd": tmp_path}
+    env, script = os.environ | small | paths | {"OMP_NUM_THREADS": "1"}, "docs/first_subset.sh"
+    done = subprocess.run(["bash", str(ROOT / script)], env=env, **options)
     assert done.returncode == 0, done.stderr[-3000:]
     clips = DataSet.read(out / "prepared" / "manifest.csv").rows.query("status == 'ok'")
     assert set(clips["split"]) == {"train", "val"} and clips["class_name"].nunique() == 2

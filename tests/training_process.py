@@ -31,18 +31,15 @@ from torch.utils.data import Dataset
 
 from blvnet_lab.training.distributed import process_group
 from blvnet_lab.training.engine import build, fit
-from blvnet_lab.training.recipe import Output, recipe_from_json
+from blvnet_lab.training.recipe import Output, Recipe, recipe_from_json
 
 # 24 clips in batches of 8: three steps an epoch.
-RECIPE = {
-    "epochs": 2,
-    "batch_size": 8,
-    "learning_rate": 0.02,
-    "rate_batch": 8,
-    "num_frames": 4,
-    "size": [32, 32],
-    "network": {"dropout": 0.3},
-}
+RECIPE = {"epochs": 2, "batch_size": 8, "learning_rate": 0.02, "rate_batch": 8, "num_frames": 4}
+RECIPE |= {"size": [32, 32], "network": {"dropout": 0.3}}
+
+
+def short_recipe(**changes: Any) -> Recipe:
+    return recipe_from_json(json.dumps(RECIPE | changes))
 
 
 class Clips(Dataset):
@@ -113,7 +110,7 @@ def done_by(task: Task) -> None:
     with process_group() as (ranks, device):
         happens = _Fault(task if ranks.rank == task.rank else dataclasses.replace(task, place=""))
         happens.at("join")
-        recipe = recipe_from_json(json.dumps(RECIPE | task.recipe))
+        recipe = short_recipe(**task.recipe)
         train_set = Clips(task.clips, augmented=task.augmented, seconds=task.seconds)
         val_set = Clips(10, seed=1)
         model = build(recipe, 2)
@@ -131,28 +128,17 @@ def done_by(task: Task) -> None:
             right = predictions.logits.argmax(1) == predictions.labels
             return {"top_1": right.float().mean().item()}
 
-        fitted = fit(
-            model,
-            train_set,
-            val_set,
-            recipe,
-            device=device if task.gpu else torch.device("cpu"),
-            output=Output(out, task.resume, task.save_minutes),
-            score=score,
-            after_epoch=lambda history: pictures.append(len(history)) or happens.at("epoch"),
-        )
-        torch.save(
-            {
-                "model": model.state_dict(),
-                "logits": None if fitted.predictions is None else fitted.predictions.logits,
-                "history": fitted.history,
-                "stopped": fitted.stopped,
-                "written": written,
-                "read": train_set.read,
-                "pictures": pictures,
-            },
-            out.with_name(f"{out.name}.{ranks.rank}.pt"),
-        )
+        options = {
+            "device": device if task.gpu else torch.device("cpu"),
+            "output": Output(out, task.resume, task.save_minutes),
+            "after_epoch": lambda history: pictures.append(len(history)) or happens.at("epoch"),
+        }
+        fitted = fit(model, train_set, val_set, recipe, score=score, **options)
+        logits = None if fitted.predictions is None else fitted.predictions.logits
+        found = {"model": model.state_dict(), "logits": logits, "written": written}
+        found |= {"history": fitted.history, "stopped": fitted.stopped}
+        found |= {"read": train_set.read, "pictures": pictures}
+        torch.save(found, out.with_name(f"{out.name}.{ranks.rank}.pt"))
 
 
 class _Fault:
