@@ -267,9 +267,8 @@ def problems(path: Path) -> list[str]:
 
 def of_exercise(cell: nbformat.NotebookNode) -> bool:
     """Whether a cell is the text, the stub or the check of an exercise."""
-    return cell.source.startswith(EXERCISE) or bool(
-        EXERCISE_TAGS & set(cell.metadata.get("tags", []))
-    )
+    tags = set(cell.metadata.get("tags", []))
+    return cell.source.startswith(EXERCISE) or bool(EXERCISE_TAGS & tags)
 
 
 def only_caption(cell: nbformat.NotebookNode) -> bool:
@@ -397,9 +396,8 @@ def all_notebooks() -> list[Path]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("command", choices=["run", "check"])
     parser.add_argument("notebooks", nargs="*", type=Path, help="default: all of notebooks/")
     given = parser.parse_args(arguments)

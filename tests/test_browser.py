@@ -520,9 +520,8 @@ def test_branch_explorer(widgets):
 def test_evidence_explorer_by_keyboard(widgets):
     """From the first control to the last with the tab key alone, and back."""
     explorer = widgets.locator(".blvnet-evidence-explorer")
-    maps, closeup, sums = (
-        explorer.locator(f".blvnet-evidence-{part}") for part in ("maps", "closeup", "sums")
-    )
+    parts = (f".blvnet-evidence-{part}" for part in ("maps", "closeup", "sums"))
+    maps, closeup, sums = map(explorer.locator, parts)
 
     def tab_to(words: str, back: bool = False) -> None:
         focused = "document.activeElement.textContent.trim() || document.activeElement.className"

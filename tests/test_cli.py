@@ -76,15 +76,13 @@ def test_a_quoted_home_is_the_home(elsewhere, monkeypatch, capsys):
     assert (elsewhere / "home" / "my course" / "00_start_here.ipynb").is_file()
     assert not (elsewhere / "~").exists() and "~" not in capsys.readouterr().out
     home = str(elsewhere / "home")
-    assert cli.in_reach(["slides", "--out=~/x", "a~/x", "~"]) == [
-        "slides", f"--out={home}/x", "a~/x", home
-    ]  # fmt: skip
+    words = ["slides", "--out=~/x", "a~/x", "~"]
+    assert cli.in_reach(words) == ["slides", f"--out={home}/x", "a~/x", home]
 
 
-@pytest.mark.parametrize(
-    "words", [["course", "file/sub"], ["instructor", "--out", "file"], ["slides", "--out", "file"]]
-)
+@pytest.mark.parametrize("words", ["course file/sub", "instructor --out file", "slides --out file"])
 def test_a_file_in_the_place_of_a_folder(elsewhere, monkeypatch, words):
+    words = words.split()
     (elsewhere / "file").touch()
     # What is written does not matter here, and takes seconds to make.
     monkeypatch.setattr("blvnet_lab.course.slides.notebooks", lambda: elsewhere)

@@ -381,9 +381,8 @@ def keys_of(
     rank: int = 0, world: int = 1, accumulate: int = 1, labels: list[int] | None = None,
 ) -> list[list[tuple[int, int]]]:  # fmt: skip
     """The batches of an epoch: numbers of clips, and how often they were drawn before."""
-    batches = Batches(
-        count, batch, seed=seed, ranks=Ranks(rank, world), accumulate=accumulate, labels=labels
-    )
+    options = {"seed": seed, "accumulate": accumulate, "labels": labels}
+    batches = Batches(count, batch, ranks=Ranks(rank, world), **options)
     batches.epoch, batches.first_step = epoch, first
     found = list(batches)
     assert all(key[0] == epoch for keys in found for key in keys)

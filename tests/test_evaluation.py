@@ -148,9 +148,8 @@ def test_ranks_share_the_clips_without_padding_or_duplicates(world, broken, as_r
     alone, parts = evaluated(dataset), []
     for rank in range(world - 1, 0, -1):  # they may answer in any order
         ranks, model = OneOf(rank, world), Reads()
-        ranks = replace(
-            ranks, others=[([(torch.zeros(1, 4), torch.zeros(1), torch.tensor([99]))], {})]
-        )
+        said = [(torch.zeros(1, 4), torch.zeros(1), torch.tensor([99]))]
+        ranks = replace(ranks, others=[(said, {})])
         as_rank(ranks)
         evaluate(model, dataset, batch_size=2, device=CPU)
         (part,) = ranks.gathered
@@ -363,9 +362,8 @@ def test_evaluation_is_what_a_loop_by_hand_finds(manifest, checkpoint, on_cpu):
     read = evaluation.table[evaluation.table["unreadable"] == ""]
     assert read["path"].tolist() == rows["path"].tolist()
     assert read["predicted"].tolist() == [CLASSES[k] for k in guesses]
-    assert read["probability_1"].tolist() == pytest.approx(
-        logits.softmax(1).max(1).values.tolist(), abs=1e-4
-    )
+    best = logits.softmax(1).max(1).values.tolist()
+    assert read["probability_1"].tolist() == pytest.approx(best, abs=1e-4)
     assert len(evaluation.table) == 19
     for true, guess in zip(labels, guesses, strict=True):
         evaluation.confusion[true, guess] -= 1

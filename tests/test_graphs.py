@@ -97,10 +97,8 @@ def test_steps_are_those_of_the_whole_clip(builder, r, tmp_path):
         model(clip)
     graph = onnx.load(path).graph
     assert not {"ScatterND", "ScatterElements"} & {node.op_type for node in graph.node}
-    inputs = {
-        value.name: [axis.dim_value for axis in value.type.tensor_type.shape.dim]
-        for value in graph.input
-    }
+    dims = {value.name: value.type.tensor_type.shape.dim for value in graph.input}
+    inputs = {name: [axis.dim_value for axis in axes] for name, axes in dims.items()}
     assert inputs.pop("frames") == [0, each, 3, *SIZE] and bool(inputs) == (r > 1)
     state = {name: torch.zeros(3, *shape[1:]) for name, shape in inputs.items()}
     for frames, expected in zip(clip.split(each, 1), cache["classifier"].unbind(1), strict=True):

@@ -323,9 +323,8 @@ def test_figures_of_a_card_are_those_of_the_evaluation(tmp_path, monkeypatch):
     assert "other orders" not in model_card(checkpoint, evaluation=out)
     # And never the figures of another network, which a run may write while this one is evaluated.
     later, answer = SHIPPED.with_name("tsn.safetensors").read_bytes(), evaluate._answer
-    monkeypatch.setattr(
-        evaluate, "_answer", lambda *args: checkpoint.write_bytes(later) and answer(*args)
-    )
+    late = lambda *args: checkpoint.write_bytes(later) and answer(*args)  # noqa: E731
+    monkeypatch.setattr(evaluate, "_answer", late)
     evaluate_file(checkpoint, manifest, out=out)
     with pytest.raises(ValueError, match=r"got one of another file .*: run `python -m blvnet_lab"):
         model_card(checkpoint, evaluation=out)

@@ -64,10 +64,8 @@ def shown(view) -> list:
 
 def averaged(logits: torch.Tensor, count: int) -> list[list[float]]:
     """The probabilities after each pair, of logits (P, num_classes)."""
-    return [
-        logits[max(0, k + 1 - count) : k + 1].mean(0).softmax(0).tolist()
-        for k in range(len(logits))
-    ]
+    means = (logits[max(0, k + 1 - count) : k + 1].mean(0) for k in range(len(logits)))
+    return [mean.softmax(0).tolist() for mean in means]
 
 
 @pytest.mark.parametrize("stride, first", [(1, 0), (2, 1), (4, 2), (3, 1)])

@@ -133,9 +133,8 @@ MINIATURES = {
 @pytest.fixture(scope="module")
 def video(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("video")
-    made = {
-        suffix: write_video(folder / f"a.{suffix}", 48, size=(32, 48)) for suffix in ("mp4", "mkv")
-    }
+    paths = {suffix: folder / f"a.{suffix}" for suffix in ("mp4", "mkv")}
+    made = {suffix: write_video(path, 48, size=(32, 48)) for suffix, path in paths.items()}
     return made | {"avi": write_video(folder / "a.avi", 48, size=(32, 48), codec="mpeg4")}
 
 

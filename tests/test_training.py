@@ -407,10 +407,8 @@ def test_table_by_hand():
         "ms": [3.0, 4.0],
         "MB": [5.0, 3.5],
     }
-    costs = {
-        "blvnet_tam": {"mmacs": 20.9, "mb": 3.5, "ms": 4.0},
-        "tsn": {"mmacs": 32.3, "mb": 5.0, "ms": 3.0},
-    }
+    costs = {"blvnet_tam": {"mmacs": 20.9, "mb": 3.5, "ms": 4.0}}
+    costs["tsn"] = {"mmacs": 32.3, "mb": 5.0, "ms": 3.0}
     table = as_table({"runs": runs, "costs": costs})
     pd.testing.assert_frame_equal(table, pd.DataFrame(expected))
 

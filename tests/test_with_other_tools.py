@@ -86,11 +86,8 @@ def check_lrp(names: dict) -> None:
     torch.testing.assert_close(found[0, :, :, 0, 0], shares[0::2] + shares[1::2])
 
 
-CHECKS = {
-    "LayerConductance": check_captum_layer,
-    "GradCAM(": check_pytorch_grad_cam,
-    "lrp_gamma": check_lrp,
-}
+CHECKS = {"LayerConductance": check_captum_layer, "GradCAM(": check_pytorch_grad_cam}
+CHECKS["lrp_gamma"] = check_lrp
 
 
 @pytest.mark.filterwarnings("ignore")  # theirs

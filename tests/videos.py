@@ -166,10 +166,8 @@ Stored = tuple[bytes, int | None, int | None, bool]  # a packet's data, pts, dts
 
 def stored(path: Path, shift: int = 0) -> list[Stored]:
     """A video's packets, `shift` ticks later."""
-    return [
-        (bytes(p), p.pts + shift, None if p.dts is None else p.dts + shift, p.is_keyframe)
-        for p in packets_of(path)
-    ]
+    found = ((bytes(p), p.pts + shift, p.dts, p.is_keyframe) for p in packets_of(path))
+    return [(data, pts, None if dts is None else dts + shift, key) for data, pts, dts, key in found]
 
 
 def copy_packets(source: Path, target: Path, shift: int) -> Path:
