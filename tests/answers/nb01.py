@@ -84,9 +84,7 @@ WRONG = {
             lambda n, t, g=None: sample(n, min(t, n), g),
             lambda n, t, g=None: sample(n, t, g).float(),
         ],
-        "the same call gives the same result": [
-            lambda n, t, g=None: sampled(n, t, 0.5 if g is None else torch.rand(t)),
-        ],
+        "the same call": [lambda n, t, g=None: sampled(n, t, 0.5 if g is None else torch.rand(t))],
         "with a generator each call draws again, independently for each segment": [
             lambda n, t, g=None: sampled(n, t, 0.5),
             lambda n, t, g=None: sampled(n, t, rand(1, g)),
@@ -103,9 +101,7 @@ WRONG = {
             lambda clip, size: crop(np.random.randint, clip, size),
             lambda clip, size: crop(random.randrange, clip, size),
         ],
-        "the global random generators are not seeded": [
-            after(random.seed, lambda clip, size: v2.RandomCrop(size)(clip)),
-        ],
+        "generators are not": [after(random.seed, lambda clip, size: v2.RandomCrop(size)(clip))],
         "the window lies at each place where it fits": [
             v2.functional.center_crop,
             after(torch.manual_seed, lambda clip, size: v2.RandomCrop(size)(clip)),
@@ -125,9 +121,7 @@ WRONG = {
                 (clip.flip(-1), mirror[label]) if mirror[label] else (clip, label)
             ),
         ],
-        "a clip without a mirror class": [
-            lambda clip, label, mirror: (clip.flip(-1), mirror[label]),
-        ],
+        "without a mirror class": [lambda clip, label, mirror: (clip.flip(-1), mirror[label])],
         "it returns two things": [lambda clip, label, mirror: clip.flip(-1)],
     },
 }

@@ -101,9 +101,7 @@ WRONG = {
             conv_with(lambda side, stride: side // stride),
             conv_with(lambda side, stride: round(side / stride)),
         ],
-        "in groups, an output channel sees": [
-            lambda c, out, k, h, w, s=1, g=1: conv(c, out, k, h, w, s),
-        ],
+        "in groups, an output": [lambda c, out, k, h, w, s=1, g=1: conv(c, out, k, h, w, s)],
         "it runs without an error": [lambda c, out, k, h, w, s, g: conv(c, out, k, h, w, s, g)],
     },
     "bottleneck_macs": {
@@ -153,9 +151,7 @@ WRONG = {
             lambda x, y, little, big, fusion: merge(big(y), little(x)),
             lambda x, y, little, big, fusion: fusion(enlarged(big(y), x) + little(x)).relu(),
         ],
-        "big's map is enlarged to the size": [
-            lambda x, y, little, big, fusion: fusion(merge_by_two(big(y), little(x))),
-        ],
+        "big's map is": [lambda x, y, little, big, fusion: fusion(merge_by_two(big(y), little(x)))],
         "each part runs once": [
             lambda x, y, little, big, fusion: fusion(
                 (little(x) + enlarged(big(y), little(x))).relu()

@@ -72,9 +72,7 @@ WRONG = {
             lambda merged: merged.repeat_interleave(2, dim=0),
             lambda merged: torch.stack([merged, 0 * merged], dim=2).flatten(1, 2),
         ],
-        "stand next to each other: 1, 1, 2, 2, ...; only the axis": [
-            lambda merged: merged.flatten(0, 1).repeat_interleave(2, dim=0)[None],
-        ],
+        "1, 1, 2, 2, ...": [lambda merged: merged.flatten(0, 1).repeat_interleave(2, dim=0)[None]],
     },
     "pair_taps": {
         "prev and next of a frame reach": [

@@ -105,9 +105,7 @@ WRONG = {
             lambda logits, labels, k: hits(logits, labels, k).double().mean(),
             lambda logits, labels, k: hits(logits, labels, k)[:, -1].double().mean(),
         ],
-        "it is the share of clips": [
-            lambda logits, labels, k: hits(logits, labels, k).any(1).sum().item(),
-        ],
+        "share of clips": [lambda logits, labels, k: hits(logits, labels, k).any(1).sum().item()],
         "hit as often as a random guess": [top_k_generous],
     },
     "partner_accuracy": {

@@ -126,9 +126,7 @@ WRONG = {
         "a row for each line and none for the header": [
             rows_with(path=lambda x: f"{x['youtube_id']}_{x['time_start']}_{x['time_end']}.mp4"),
         ],
-        "a label is taken letter by letter": [
-            rows_with(class_name=lambda x: x["label"].replace("'", "")),
-        ],
+        "taken letter by letter": [rows_with(class_name=lambda x: x["label"].replace("'", ""))],
         "an id is text": [
             rows_with(source_id=lambda x: row_of(x)["path"].split("_")[0]),
             lambda text: [row_of(x) for x in pd.read_csv(io.StringIO(text)).to_dict("records")],

@@ -227,9 +227,7 @@ WRONG = {
             capture_with(lambda output: output.detach()),
             capture_with(lambda output: output.clone()),
         ],
-        "after an error inside the `with` nothing is left": [
-            capture_without_finally,
-        ],
+        "after an error inside the `with` nothing is left": [capture_without_finally],
         "a name that does not exist is an error": [capture_registers_too_early],
         "its inputs are left unchanged": [lambda model, names: capture(model.eval(), names)],
         "it runs without an error": [
@@ -244,9 +242,7 @@ WRONG = {
             edit_with(torch.no_grad()(lambda function, x, output: function(output))),
         ],
         "what the module returned is left as it was": [edit_with(edit_in_place)],
-        "after an error inside the `with` nothing is left": [
-            edited_without_finally,
-        ],
+        "after an error inside the `with` nothing is left": [edited_without_finally],
         "its inputs are left unchanged": [lambda module, function: edit(module.eval(), function)],
     },
     "other_of_class": {
@@ -307,9 +303,7 @@ WRONG = {
         "is the same everywhere, it is 0": [
             like_with(lambda a, b: torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1]),
         ],
-        "the global random generators are not seeded": [
-            lambda *given: (torch.manual_seed(0), like(*given))[1],
-        ],
+        "random generators are not": [lambda *given: (torch.manual_seed(0), like(*given))[1]],
         "its inputs are left unchanged": [
             like_with(copied=lambda model: model),
             like_with(copied=copy.copy),

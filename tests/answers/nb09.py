@@ -140,9 +140,7 @@ WRONG = {
             lambda taps: centre(taps, least=1),
         ],
         "without any taps it is": [lambda taps: centre(taps, least=0)],
-        "every channel has its own centre": [
-            lambda taps: centre(taps.abs().sum(1, keepdim=True).expand(taps.shape)),
-        ],
+        "its own centre": [lambda taps: centre(taps.abs().sum(1, keepdim=True).expand(taps.shape))],
     },
     "frames_seen": {
         "True or False for each frame": [
@@ -163,9 +161,7 @@ WRONG = {
             seen_with(lambda maps: maps.abs().sum()),
             seen_at(torch.zeros_like),
         ],
-        "the global random generators are not seeded": [
-            lambda *given: (torch.manual_seed(0), seen(*given))[1],
-        ],
+        "random generators are not": [lambda *given: (torch.manual_seed(0), seen(*given))[1]],
     },
     "step_elsewhere": {
         "the steps of the channels are those": [
