@@ -8,8 +8,9 @@ import nbformat
 import pytest
 import torch
 from lab import ROOT, Lab, running_browser, running_lab
+from nets import FEW_BLOCKS
 
-from blvnet_lab.models.networks import SIZES, Size
+from blvnet_lab.models.networks import SIZES
 
 # The same cells with less to train and to evaluate: what comes out of all of it, nbval compares.
 SMALLER = (
@@ -57,9 +58,9 @@ def browser():
 
 @pytest.fixture(scope="module")
 def few_blocks():
-    """What compiles takes its time for every layer: no more than show every kind of block."""
+    """Of the networks that are called tiny."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(SIZES, "tiny", Size(8, (1, 2, 1, 1), (2, 2, 2, 1)))
+        patch.setitem(SIZES, "tiny", FEW_BLOCKS)
         yield
 
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from blvnet_lab.models import TAM, blvnet, blvnet_tam, tsn, tsn_blnet
+from blvnet_lab.models.sizes import Size
 
 
 def tsm(**arguments) -> nn.Module:
@@ -21,6 +22,8 @@ RESNETS = (tsn, tsm, tam_resnet)
 BUILDERS = (*RESNETS, tsn_blnet, blvnet, blvnet_tam)
 ON_FRAMES = (*RESNETS, tsn_blnet)  # the others go on with pairs after the stem
 WITH_TAMS = (tsm, tam_resnet, blvnet_tam)
+# What compiles takes its time for every layer: no more than show every kind of block.
+FEW_BLOCKS = Size(8, (1, 2, 1, 1), (2, 2, 2, 1))
 EXACT = {"rtol": 0, "atol": 1e-12}  # of float64
 
 

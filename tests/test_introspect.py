@@ -537,7 +537,6 @@ def test_edits_of_causal_taps_may_not_look_ahead():
         assert causal.stem.tam.taps is own
 
 
-@pytest.mark.parametrize("num_frames", [4, 12])
 @pytest.mark.parametrize(
     "builder, arguments",
     [(tsn, {}), (tsn_blnet, {}), (blvnet, {}), (tsm, {"num_taps": 5}), (tsm, {"causal": True})]
@@ -545,8 +544,9 @@ def test_edits_of_causal_taps_may_not_look_ahead():
     + [(blvnet_tam, {"num_taps": r}) for r in (1, 3, 5)]
     + [(blvnet_tam, {"num_taps": r, "causal": True}) for r in (1, 2, 3, 4)],
 )
-def test_measured_and_derived_receptive_fields_agree(builder, arguments, num_frames):
+def test_measured_and_derived_receptive_fields_agree(builder, arguments):
     torch.manual_seed(0)
+    num_frames = 12 if builder is blvnet_tam else 6  # those on frames reach less far, and take long
     model = builder(depth="tiny", num_frames=num_frames, num_classes=5, **arguments).double()
     derived = derived_receptive_field(model)
     measured = receptive_field(wake_residuals(model))

@@ -83,7 +83,7 @@ def test_scores_are_those_of_a_stream_by_hand(model, folder, stride, first):
     logits = torch.cat([stream(pair) for pair in pairs])
     view.averaged.value, scores = 3, averaged(logits, 3)
     assert np.ptp(scores, axis=0).max() > 0.02, "else any pair would do"
-    for k, expected in enumerate(scores):
+    for k, expected in [*enumerate(scores)][::3]:
         view.position.value = numbers[2 * k + 1]
         assert list(view.scores) == [f"class {i}" for i in range(5)]
         assert list(view.scores.values()) == pytest.approx(expected, abs=1e-5)

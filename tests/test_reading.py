@@ -163,7 +163,7 @@ def test_exactly_the_frames_asked(name, good, monkeypatch):
     assert info.whole == is_counted == (info.pts is None) == bool(decoded)
     assert checked == replace(info, whole=True)
     for pattern, wanted in patterns(count).items():
-        for known in (path, info, checked):
+        for known in (path, info, checked) if pattern == "scattered" else (info,):
             frames = read_frames(known, wanted)
             assert frames.dtype == torch.uint8 and frames.permute(0, 2, 3, 1).is_contiguous()
             assert frames.shape == (len(wanted), 3, *info.size)
@@ -230,7 +230,9 @@ def test_colours_are_those_that_were_drawn(name, good):
 def test_both_decoders_give_the_same_bits(name, size, good):
     """Whatever the size, the number of bits and the sampling of colours."""
     info = check_video(good(name))
-    for wanted in patterns(info.num_frames).values():
+    for pattern, wanted in patterns(info.num_frames).items():
+        if size and pattern in ("all", "reversed"):
+            continue  # which take long, and know no size
         try:
             frames = read_with_decord(info, wanted, size)
         except VideoReadError as error:

@@ -125,7 +125,7 @@ def has_row(picture, values, limit=1.0):
 
 
 def check_arithmetic(explorer, name, channels, first=-1):
-    """Some channels, at both ends and between: the steps against hooks and a convolution."""
+    """Some channels, at both ends and between them: the steps against hooks and a convolution."""
     model, clip = explorer._edits.model, explorer._edits.clip
     explorer.module.value = name
     maps, out = seen_by(model.eval(), clip, name)
@@ -137,7 +137,7 @@ def check_arithmetic(explorer, name, channels, first=-1):
     assert explorer.frame.description == ("pair" if is_paired else "frame")
     for channel in channels:
         explorer.channel.value = channel
-        for position in sorted({0, 1, count // 2, count - 1}):
+        for position in (0, count // 2, count - 1):
             explorer.frame.value = position
             shown = explorer.steps
             assert_close(shown.result, out[0, position, channel])
@@ -161,7 +161,7 @@ def check_arithmetic(explorer, name, channels, first=-1):
 @pytest.mark.parametrize("name", TINY_TAMS)
 def test_arithmetic_is_the_modules(explorer, name):
     channels = explorer._edits.learned[name].shape[1]
-    check_arithmetic(explorer, name, channels=(0, channels // 2, channels - 1))
+    check_arithmetic(explorer, name, channels=(0, channels - 1))
 
 
 @pytest.mark.parametrize("r", [2, 3])

@@ -29,6 +29,7 @@ from lab import LIMIT_S, free_port
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from blvnet_lab import cli
 from blvnet_lab.training.distributed import process_group
 from blvnet_lab.training.engine import build, fit
 from blvnet_lab.training.recipe import Output, Recipe, recipe_from_json
@@ -91,6 +92,7 @@ class Task:
     # agent); "exit", "error", "nan".
     act: str = ""
     rank: int = 0  # on which
+    words: tuple[str, ...] = ()  # of a command that is to be run instead
 
 
 def done_by(task: Task) -> None:
@@ -98,6 +100,9 @@ def done_by(task: Task) -> None:
     torch.set_num_threads(1)
     if not task.gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before anything has asked for it
+    if task.words:
+        sys.argv = ["blvnet_lab", *task.words]
+        return cli.main()
     out = Path(task.out)
     written = []
     sys.addaudithook(
