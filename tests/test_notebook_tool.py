@@ -177,7 +177,7 @@ def test_run_twice_gives_the_same_bytes_and_strict_nbval_agrees(tmp_path, capsys
     monkeypatch.chdir(ROOT)
     words = ["-m", "pytest", "-p", "conftest", "-c", "pyproject.toml", "-q", "--nbval"]
     done = run_python(*words, path, changed, BLVNET_LAB_SCALE="large")  # the contract wins
-    assert re.search("FAILED .*changed.ipynb::Cell 3\n1 failed, 9 passed", done.stdout), done
+    assert done.stdout.startswith("........F.") and "1 failed, 9 passed" in done.stdout, done
 
 
 def test_a_failing_notebook_stays_as_it_was_and_the_others_run(tmp_path, capsys):
