@@ -91,8 +91,8 @@ def without_what_changes(nb: nbformat.NotebookNode) -> nbformat.NotebookNode:
             if output.output_type == "stream":
                 output.text = _stable(output.text)
             if output.output_type == "error":
-                kept = (_stable(TRACEBACK_FOLDERS.sub("", line)) for line in output.traceback)
-                output.traceback = [*kept]
+                lines = (TRACEBACK_FOLDERS.sub("", line) for line in output.traceback)
+                output.traceback = [*map(_stable, lines)]
         if cell.cell_type == "code" and IGNORED in kept.get("tags", []):
             # Elsewhere nbval counts outputs. Here a page need not say twenty times where bars were.
             cell.outputs = [o for o in cell.outputs if o.get("data", {}).get("text/plain") != BAR]

@@ -337,8 +337,8 @@ def test_the_marking_sheet_is_complete(teaching):
     assert f"{len(rows)} exercises" in text
 
 
-def test_what_a_teacher_edited_is_kept(tmp_path, monkeypatch, capsys):
-    instructor.write_instructor(tmp_path)
+def test_what_a_teacher_edited_is_kept(teaching, tmp_path, monkeypatch, capsys):
+    shutil.copytree(teaching, tmp_path, dirs_exist_ok=True)
     config, folder = tmp_path / "nbgrader_config.py", tmp_path / "source" / NB02[:-6]
     points = folder / "02_hand_in.ipynb"
     text = tmp_path / "source" / NAMES[3][:-6] / "03_hand_in.ipynb"

@@ -445,7 +445,7 @@ def test_command(words, texts, tmp_path, monkeypatch, capsys):
         ("--preset ssv2-50-f8x2 --clips-per-second nan", "expected clips_per_second to be"),
         ("--preset ssv2-50-f9x2", "expected the name of a preset"),
         (f"{MANIFEST} --processes 3", "that 3 processes .* got 16: take a multiple of 3"),
-        ("--num-clips 8 --num-val-clips 1 --num-classes 2", "batch of 16 training clips, got 8"),
+        ("--num-clips 8 --num-val-clips 1 --num-classes 2 --processes 2", "training clips, got 8"),
     ],
 )
 def test_mistakes_at_the_command(words, message, monkeypatch):
