@@ -100,7 +100,7 @@ def without_what_changes(nb: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def shrink_pictures(nb: nbformat.NotebookNode) -> None:
-    """Encode pictures anew, the same pixels in fewer bytes: widgets encode them for speed."""
+    """Re-encode pictures, the same pixels in fewer bytes: widgets encode them for speed."""
     for cell in nb.cells:
         for data in (output.get("data", {}) for output in cell.get("outputs", [])):
             if picture := data.get("image/png"):

@@ -484,7 +484,7 @@ def test_the_error_travels_between_processes(folder):
         probe_video(folder / "nowhere.mp4")
     copy = pickle.loads(pickle.dumps(caught.value))
     assert (str(copy), copy.path) == (str(caught.value), str(folder / "nowhere.mp4"))
-    assert isinstance(VideoReadError(str(copy)), OSError)  # as a data loader makes it anew
+    assert isinstance(VideoReadError(str(copy)), OSError)  # as a data loader builds it
 
 
 # --- Keeping what was found ---------------------------------------------------------------------
