@@ -9,8 +9,8 @@
 # Average precision, AUROC, F1, accuracy, confusion matrix, calibration error do this.
 # Seen with: torchmetrics 1.9.0, PyTorch 2.14.1.
 # Source: `normalize_logits_if_needed` in torchmetrics/utilities/compute.py, called by each
-# `update`. The documentation says that values outside [0, 1] are taken as logits, not that it is
-# asked anew for each batch.
+# `update`. The documentation says that values outside [0, 1] are taken as logits, not that each
+# batch is looked at by itself.
 # Remedy: give probabilities, `metric.update(logits.sigmoid(), labels)`.
 set -euo pipefail
 
