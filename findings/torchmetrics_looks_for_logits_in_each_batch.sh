@@ -4,8 +4,9 @@
 # that happen to lie there are then compared with the sigmoids of all other batches.
 #
 # Why it matters: video is often evaluated clip by clip, with batches of one. The same logits and
-# labels then have a mean average precision of 0.61 in place of 1, and F1 is too high: 0.9 stays
-# above 0.5, as would 0.1 by its sigmoid. Larger batches hide it, all but a short last one.
+# labels then have a mean average precision of 0.61 in place of 1; and F1 is too high, since a logit
+# of 0.1 is above the threshold of 0.5 by its sigmoid, and below it as it stands. Larger batches
+# hide it, all but a short last one.
 # Average precision, AUROC, F1, accuracy, confusion matrix, calibration error do this.
 # Seen with: torchmetrics 1.9.0, PyTorch 2.14.1.
 # Source: `normalize_logits_if_needed` in torchmetrics/utilities/compute.py, called by each
