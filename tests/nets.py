@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from blvnet_lab.models import TAM, blvnet, blvnet_tam, tsn, tsn_blnet
-from blvnet_lab.models.sizes import Size
+from blvnet_lab.models.networks import Size
 
 
 def tsm(**arguments) -> nn.Module:

@@ -49,7 +49,7 @@ from blvnet_lab.models import (
     tsn,
     tsn_blnet,
 )
-from blvnet_lab.models.sizes import SIZES
+from blvnet_lab.models.networks import SIZES
 from blvnet_lab.runs.memory import kept_for_backward
 from blvnet_lab.weights.official import load_official
 
