@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import repeat
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, Literal
 
@@ -204,21 +204,19 @@ def _probe(
     count = sum(min(limit, len(of_group)) for of_group in waiting.values())  # if all can be read
     bar = tqdm(desc="opening videos", total=count, unit="video")
     with bar, ThreadPoolExecutor(4 * (os.cpu_count() or 1)) as pool:
-        while batch := array("q", next_ones()):
-            for begin in range(0, len(batch), AT_ONCE):
-                block = rows.loc[[*batch[begin : begin + AT_ONCE]]]
-                paths = ((row.path, *row.others) for row in block.itertuples())
-                found = pool.map(_best, paths, block[PART].to_numpy(), repeat(probes))
-                looked = []
-                for row, values in zip(block.itertuples(), found, strict=True):
-                    problems += _findings(row, **values)
-                    taken[row.split, row.class_name] += values["status"] == "ok"
-                    looked.append(values)
-                    bar.update()
-                table = pd.DataFrame(looked, block.index).drop(columns="detail")
-                kinds = {name: kind for name, kind in FOUND.items() if name in table}
-                for name, values in table.astype(kinds).items():
-                    rows.loc[block.index, name] = values.array
+        while batch := [*islice(next_ones(), AT_ONCE)]:
+            block, looked = rows.loc[batch], []
+            paths = ((row.path, *row.others) for row in block.itertuples())
+            found = pool.map(_best, paths, block[PART].to_numpy(), repeat(probes))
+            for row, values in zip(block.itertuples(), found, strict=True):
+                problems += _findings(row, **values)
+                taken[row.split, row.class_name] += values["status"] == "ok"
+                looked.append(values)
+                bar.update()
+            table = pd.DataFrame(looked, batch).drop(columns="detail")
+            kinds = {name: kind for name, kind in FOUND.items() if name in table}
+            for name, values in table.astype(kinds).items():
+                rows.loc[batch, name] = values.array
     rows = rows.drop(columns=["others", "clip"])
     if selection.clips_per_class is None:
         return rows
