@@ -149,25 +149,25 @@ def _train_all(
     how = (BUSY, threads // processes, train_one)
     pool = ProcessPoolExecutor(processes, context, _begin, how)
     others, failed = set(multiprocessing.active_children()), []
-    waiting = children = ()
+    waiting = ()
     bar = tqdm(desc="training", total=sum(recipe.epochs for recipe in recipes), unit="epoch")
     with noted_signals() as asked, pool, bar:
         try:
             waiting = futures = [pool.submit(_train_here, recipe) for recipe in recipes]
-            children = set(multiprocessing.active_children()) - others
             while waiting and not failed and not asked:
                 done, waiting = wait(waiting, POLL_SECONDS, FIRST_EXCEPTION)
                 failed = [future.exception() for future in done if future.exception()]
                 # The pool may miss one that dies early: it watches those it knew when last woken.
-                if not failed and children - set(multiprocessing.active_children()):
+                if not failed and len(set(multiprocessing.active_children()) - others) < processes:
                     failed = [BrokenExecutor()]
                 logs = [log.read_text("utf-8") for log in out.glob("logs/*.jsonl")]
                 bar.update(sum(log.count("\n") - 1 for log in logs) - bar.n)
         except RuntimeError as error:
             failed = [error]
         finally:
-            for child in children if waiting or failed else ():
-                child.kill()  # at any time: what it writes is whole
+            for child in set(multiprocessing.active_children()) - others:
+                if waiting or failed:
+                    child.kill()  # at any time: what it writes is whole
     for error in failed if not asked else ():
         if "allocate shared memory" in str(error):  # containers have little by default
             log.warning("/dev/shm is too small for several processes: training one by one")
