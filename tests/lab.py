@@ -40,6 +40,11 @@ CHROMIUM_ARGS = [
     "--use-fake-device-for-media-stream",  # a camera that shows a clock and a disc that is eaten,
     "--use-fake-ui-for-media-stream",  # and that everybody allows
 ]
+# What is waited for is an object: also where a value, or what a promise brings, is false.
+IN_A_BOX = """async ([script, arg]) => {
+  const found = (0, eval)(script);
+  return { value: await (typeof found === 'function' ? found(arg) : found) };
+}"""
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_APPS = (  # macOS
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
@@ -242,20 +247,35 @@ def running_browser() -> Iterator:
 
 
 @contextlib.contextmanager
-def open_page(browser, lab: Lab) -> Iterator:
-    """A page whose ``problems`` are what its console complained of; its kernels end with it."""
+def new_page(browser, complaints: tuple[str, ...] = ("error",), **options) -> Iterator:
+    """A page of an empty profile; its ``problems`` are what its console complained of.
+
+    Its ``evaluate`` takes a time limit, the page's own by default: Playwright's has none, and would
+    wait for a promise that nobody keeps, or for a page that hangs.
+    """
     from playwright.sync_api import expect
+
+    def evaluate(script: str, arg: object = None, timeout: float | None = None):
+        found = page.wait_for_function(IN_A_BOX, arg=[script, arg], timeout=timeout)
+        return found.json_value()["value"]
 
     wait_ms = WAIT_MS * slowness()
     expect.set_options(timeout=wait_ms)
-    context = browser.new_context(viewport={"width": 1280, "height": 1000})
+    context = browser.new_context(**options)
     page = context.new_page()
     page.set_default_timeout(wait_ms)
-    page.problems = []
-    page.on("console", lambda m: m.type == "error" and page.problems.append(m.text))
+    page.evaluate, page.problems = evaluate, []
+    page.on("console", lambda m: m.type in complaints and page.problems.append(m.text))
     page.on("pageerror", lambda e: page.problems.append(str(e)))
     yield page
     context.close()
+
+
+@contextlib.contextmanager
+def open_page(browser, lab: Lab) -> Iterator:
+    """A page, whose kernels end with it."""
+    with new_page(browser, viewport={"width": 1280, "height": 1000}) as page:
+        yield page
     lab.end_kernels()
 
 

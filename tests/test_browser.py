@@ -13,7 +13,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-from lab import LIMIT_S, ROOT, Lab, open_page
+from lab import LIMIT_S, ROOT, Lab, new_page, open_page
 from nbformat.v4 import new_code_cell, new_notebook
 
 from blvnet_lab import data, introspect, models, paths
@@ -34,10 +34,7 @@ HARMLESS = (
     "Unsatisfied version",  # two extensions share a JavaScript package at different versions
 )
 
-# page.evaluate() has no timeout of its own: never await a JupyterLab promise inside it. Start it,
-# park the result on window, and poll with wait_for_function, which does time out.
-START = """(step) => {
-  window.__done = undefined;
+STEPS = """(step) => {
   const app = window.jupyterapp, panel = app.shell.currentWidget;
   const steps = {
     ready: async () => {
@@ -50,8 +47,7 @@ START = """(step) => {
     save: () => panel.context.save().then(() => true),
     cells: async () => panel.content.model.sharedModel.toJSON().cells,
   };
-  steps[step]().then(value => { window.__done = {value}; },
-                     error => { window.__done = {error: String(error)}; });
+  return steps[step]();
 }"""
 
 # Every cell has its number, or one failed that should not have.
@@ -66,12 +62,8 @@ FINISHED = """() => {
 
 
 def do(page, step: str, timeout_ms: int | None = None):
-    """The value of one of START's steps, awaited; without a limit, the page's own."""
-    page.evaluate(START, step)
-    page.wait_for_function("window.__done !== undefined", timeout=timeout_ms)
-    result = page.evaluate("window.__done")
-    assert "error" not in result, result["error"]
-    return result["value"]
+    """The value of one of STEPS, awaited; without a limit, the page's own."""
+    return page.evaluate(STEPS, step, timeout_ms)
 
 
 def open_notebook(page, lab: Lab, name: str) -> None:
@@ -133,6 +125,14 @@ def pixels(page, selector: str) -> list[list[int]]:
         }""",
         selector,
     )
+
+
+@pytest.mark.parametrize("script", ["while (true);", "new Promise(() => {})"])
+def test_what_never_ends_in_a_page_is_given_up(browser, script):
+    with new_page(browser) as page:
+        page.set_default_timeout(2000)
+        with pytest.raises(TimeoutError):
+            page.evaluate(script)
 
 
 def drive_stepper(page) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lab import LIMIT_S, ROOT, WAIT_MS, slowness
+from lab import LIMIT_S, ROOT, new_page
 
 from blvnet_lab import data, introspect, models, paths
 from blvnet_lab.course import page as course_page
@@ -83,23 +83,16 @@ def visited(browser, address: str, *, ready: bool = True, prepare=None, **option
     """A page of an empty profile, on which nothing may go wrong."""
     from playwright.sync_api import expect
 
-    wait_ms = WAIT_MS * slowness()
-    expect.set_options(timeout=wait_ms)
-    context = browser.new_context(**{"viewport": DESK} | options)
-    page, problems = context.new_page(), []
-    page.set_default_timeout(wait_ms)
-    page.on("console", lambda m: m.type in ("error", "warning") and problems.append(m.text))
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    if prepare:
-        prepare(page)
-    page.goto(address)
-    if ready:
-        page.wait_for_function(READY)
-        expect(page.locator("#status")).to_have_text("")
-    yield page
-    if ready:
-        assert problems == []
-    context.close()
+    with new_page(browser, ("error", "warning"), **{"viewport": DESK} | options) as page:
+        if prepare:
+            prepare(page)
+        page.goto(address)
+        if ready:
+            page.wait_for_function(READY)
+            expect(page.locator("#status")).to_have_text("")
+        yield page
+        if ready:
+            assert page.problems == []
 
 
 def press(page, name: str) -> None:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import nbformat
 import pytest
-from lab import ROOT, type_command
+from lab import ROOT, new_page, type_command
 
 from blvnet_lab.course import site
 from blvnet_lab.course.written import Written
@@ -68,15 +68,14 @@ def test_text_pictures_and_formulas_are_there(written):
 
 @pytest.mark.browser
 def test_search_and_navigation_offline(written, browser):
-    page, complaints = browser.new_context(offline=True).new_page(), []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.goto((written.out / "search.html").as_uri() + "?q=receptive")
-    page.get_by_role("link", name="09 · See temporal aggregation").last.click()
-    page.get_by_role("heading", name="09 · See temporal aggregation").wait_for()
-    page.get_by_role("link", name="glossary").first.click()
-    page.get_by_role("heading", name="Glossary").wait_for()
-    assert "invalid" not in str(complaints)
-    assert page.get_by_role("button", name="Search").filter(visible=True).count() == 1
+    with new_page(browser, ("error", "warning"), offline=True) as page:
+        page.goto((written.out / "search.html").as_uri() + "?q=receptive")
+        page.get_by_role("link", name="09 · See temporal aggregation").last.click()
+        page.get_by_role("heading", name="09 · See temporal aggregation").wait_for()
+        page.get_by_role("link", name="glossary").first.click()
+        page.get_by_role("heading", name="Glossary").wait_for()
+        assert "invalid" not in str(page.problems)
+        assert page.get_by_role("button", name="Search").filter(visible=True).count() == 1
 
 
 def test_pages_that_are_there_are_left_alone(tmp_path, monkeypatch):
