@@ -91,6 +91,17 @@ def test_numbers_of_many_frames_do_not_overlap():
             assert len(numbers) >= 16 and all(places[n] == int(n) + first for n in numbers)
 
 
+@pytest.mark.parametrize("num_taps", [3, 7])
+def test_every_tap_has_room(num_taps):
+    model = blvnet_tam(depth="tiny", num_frames=4, num_taps=num_taps)
+    figure = viz.taps_figure(introspect.tam_weights(model), introspect.tam_roles(model))
+    figure.draw_without_rendering()
+    for axes in figure.axes[:-1]:  # the last one is the scale's
+        boxes = [text.get_window_extent().shrunk(1, 0.8) for text in axes.get_yticklabels()]
+        assert len(boxes) == num_taps
+        assert not any(one.overlaps(other) for one, other in itertools.pairwise(boxes))
+
+
 @pytest.mark.parametrize("count", [1, 12, 50])
 @pytest.mark.parametrize("letters", [2, 80])
 def test_names_have_room_and_leave_room(count, letters):
@@ -333,7 +344,8 @@ def test_training_figure_shows_what_the_log_says():
     assert [bar.get_height() for bar in speed.patches] == [40, 80, 10, 40]
     assert all(axes.get_xlabel() == "epoch" and axes.get_ylabel() for axes in figure.axes)
     assert len(viz.training_figure([]).axes) == 3, "before the first epoch has ended"
-    (unscored,) = viz.training_figure([{"epoch": 1, "train_loss": 1.5}]).axes[1:]
+    loss, unscored = viz.training_figure([{"epoch": 1, "train_loss": 1.5}]).axes
     assert unscored.get_legend() is None
+    assert all(tick == round(tick) for tick in loss.get_xticks()), "there is no epoch 0.98"
     untimed = viz.training_figure([{"epoch": 1, "train_loss": 1.5, "top_1": 0.5}])
     assert [axes.get_ylabel() for axes in untimed.axes] == ["cross-entropy", "accuracy / %"]

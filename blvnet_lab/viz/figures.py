@@ -162,7 +162,7 @@ def training_figure(history: Sequence[Mapping[str, float]], title: str = "") -> 
         axes.set(title="throughput", ylabel="clips / s")
     for axes in panels:
         axes.set_xlabel("epoch")
-        axes.locator_params("x", integer=True)
+        axes.locator_params("x", integer=True, min_n_ticks=1)
         if axes is not loss and axes.has_data():  # the legend goes below, away from the curves
             axes.legend(frameon=False, fontsize=8, ncols=2, **below)
     return figure
@@ -321,7 +321,7 @@ def deletion_figure(table: pd.DataFrame) -> Figure:
     for (name, rows), (colour, marker) in zip(methods, looks, strict=False):
         axes.plot(rows["deleted"], rows["log_probability"], color=colour, marker=marker, label=name)
     axes.set(xlabel="frames deleted", ylabel="log-probability of the label / nats")
-    axes.locator_params("x", integer=True)
+    axes.locator_params("x", integer=True, min_n_ticks=1)
     axes.legend(frameon=False, title="frames deleted in order of")
     return figure
 

@@ -52,7 +52,8 @@ def taps_figure(weights: pd.DataFrame, roles: pd.DataFrame, title: str = "") -> 
     follows). Args as for `sorted_taps`.
     """
     modules = sorted_taps(weights, roles)
-    figure, panels = new_figure(9, 0.9 + 0.85 * len(modules), title, nrows=len(modules))
+    tall = 0.5 + 0.12 * weights["offset"].nunique()  # inches: 0.86 for three taps
+    figure, panels = new_figure(9, 0.9 + tall * len(modules), title, nrows=len(modules))
     for axes, (module, taps) in zip(panels, modules.items(), strict=True):
         rows, count = taps.weights.shape
         strip = mpl.colors.to_rgba_array([ROLE_COLOURS[role] for role in taps.roles])[None]
@@ -126,7 +127,7 @@ def tap_history_figure(history: pd.DataFrame, module: str) -> Figure:
         axes.plot(lines.median(axis=1), color=GREEN, linewidth=2.5, label="median")
         axes.axhline(0, color=ink(), linewidth=0.8)
         axes.set(title=own["tap"].iloc[0], xlabel="epoch")
-        axes.locator_params("x", integer=True)
+        axes.locator_params("x", integer=True, min_n_ticks=1)
     panels[0].set_ylabel("weight")
     panels[0].legend(frameon=False)
     return figure
