@@ -81,13 +81,11 @@ def test_taps_go_in_and_maps_come_out(builder, arguments, size, tmp_path):
         assert_near(ours[name], maps)
 
 
-@pytest.mark.parametrize(
-    "builder, r", [(blvnet_tam, 3), (blvnet_tam, 4), (tam_resnet, 1), (tam_resnet, 3)]
-)
+@pytest.mark.parametrize("builder, r", [(blvnet_tam, 3), (tam_resnet, 1), (tam_resnet, 3)])
 def test_steps_are_those_of_the_whole_clip(builder, r, tmp_path):
     num_frames, path = 12, tmp_path / "live.onnx"
     model = new(builder, num_taps=r, causal=True, num_frames=num_frames)
-    folded = optimize_for_inference(model) if r == 4 else model
+    folded = optimize_for_inference(model) if model.pairs else model
     found = export_stream(folded, path, SIZE)
     each = 2 if model.pairs else 1
     assert 0 <= found.deviation < 1e-5 and found.agreement == 1
