@@ -426,17 +426,22 @@ def test_files(manifest, checkpoint, tmp_path):
     assert f"top-1 {100 * found.scores['top_1']:.2f} %, top-5" in str(found)
     left = 'of 19 clips of "val", 2 could not be read; left out by the manifest: 1 duplicate'
     assert left in str(found) and "2x3 views (clips x crops) of 4 frames of 32 x 32" in str(found)
-    before = set(out.iterdir())
-    found.write()
-    assert set(out.iterdir()) == before, "what is the same is not kept twice"
-    for name in ("playing.csv", "confusion.png", "predictions.csv"):  # of an earlier evaluation
+    for name in ("playing.csv", "confusion.png"):
         (out / name).write_text("earlier")
+    before = {path.name for path in out.iterdir()} - {"playing.csv"} | {"playing.1.csv"}
+    found.write()
+    there = {path.name for path in out.iterdir()}
+    assert there == before, "what is the same is not kept twice, nor its picture renamed"
+    (out / "predictions.csv").write_text("earlier")
     with pytest.warns(UserWarning, match=r"predictions\.csv before: it is now .*tions\.1\.csv"):
         replace(found, confusion=None).write()
     assert {path.name for path in out.iterdir()} == {
-        *("playing.1.csv", "confusion.1.csv", "predictions.1.csv"),
+        *("playing.1.csv", "confusion.1.csv", "confusion.1.png", "predictions.1.csv"),
         *("predictions.csv", "per_class.csv", "scores.json"),
     }
+    (out / "confusion.png").write_text("of other counts")
+    replace(found, confusion=found.confusion + 1).write()
+    assert (out / "confusion.2.png").read_text() == "of other counts"
 
 
 def test_a_network_without_recipe_and_names(manifest, tmp_path, on_cpu):

@@ -127,8 +127,10 @@ class Evaluation:
         """Write the files of `out`, each whole or not at all; older ones get another name."""
         tables, form = self.tables(), {"lineterminator": "\n", "float_format": "%.6g"}
         if (self.out / SCORES).is_file():  # an earlier evaluation: nothing of it may look new
-            (self.out / "confusion.png").unlink(missing_ok=True)  # of confusion.csv, which stays
-            for name in {CONFUSION, PLAYING} & {p.name for p in self.out.iterdir()} - tables.keys():
+            old, new = self.out / CONFUSION, tables.get(CONFUSION, pd.DataFrame()).to_csv(**form)
+            is_same = old.is_file() and old.read_text("utf-8") == new  # then so is its picture
+            stale = {CONFUSION, PLAYING} - tables.keys() | (set() if is_same else {"confusion.png"})
+            for name in stale & {path.name for path in self.out.iterdir()}:
                 (self.out / name).rename(free_name(self.out / name))
         for name, table in tables.items():
             with atomic_write(self.out / name, keep=True) as partial:
