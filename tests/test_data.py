@@ -223,10 +223,24 @@ def test_unreadable_videos_are_skipped_counted_and_named(tmp_path, num_workers):
     write_video(tmp_path / "2.mp4", 8)
     assert "can be now" in clips.unreadable()["reason"][1]
     for in_memory in (False, True):
+        clips = clips_of(manifest, in_memory=in_memory)  # of which evaluation takes the others
         with pytest.raises(VideoReadError, match=r"1\.mp4: .* cannot be opened"):
-            clips_of(manifest, in_memory=in_memory)[1]
+            clips[1]
+        assert numbers(clips[0][0]) == [1, 3, 5, 7]
     keyed = Keyed(clips_of(manifest, skip_unreadable=True), seed=0)
     assert [keyed[1, i][1:] for i in (0, 1, 4)] == [(0, 0), (2, 2), (4, 4)], "label, and which clip"
+
+
+def test_a_fault_found_while_frames_are_kept_is_no_clip(tmp_path):
+    manifest, path = numbered(tmp_path, 60, 8), tmp_path / "0.mp4"
+    content = bytearray(path.read_bytes())
+    begin = round(0.6 * len(content))
+    content[begin : begin + 200] = b"\xff" * 200
+    path.write_bytes(content)
+    clips = clips_of(manifest, in_memory=True)
+    with pytest.raises(VideoReadError, match=r"0\.mp4: .* without a fault"):
+        clips[0]
+    assert clips.videos[0] is not None and numbers(clips[1][0]) == [1, 3, 5, 7]
 
 
 def test_a_missing_disk_ends_the_run(tmp_path):

@@ -138,7 +138,8 @@ class ClipDataset(Dataset):
         raise VideoReadError(f"expected videos, but {found}: {remedy}", self.paths[i]) from cause
 
     def _clip(self, i: int) -> tuple[Tensor, int | Tensor]:
-        kept = None if self.videos is None else self.videos[self._video_of[i]]
+        is_kept = self.videos is not None and not self._failed[i]
+        kept = self.videos[self._video_of[i]] if is_kept else None
         if kept is None:
             info = self._info(i)
             frames = read_frames(info, self._sample(info.num_frames), self._size(info))
@@ -208,12 +209,10 @@ class ClipDataset(Dataset):
 
     @contextmanager
     def _skipping(self, video: int) -> Iterator[None]:
-        """Mark a video that cannot be read, if `skip_unreadable` says to go on."""
+        """Mark a video that cannot be read: whoever asks for a clip of it gets the error."""
         try:
             yield
         except VideoReadError:
-            if not self.skip_unreadable:
-                raise
             self._failed |= torch.from_numpy(self._video_of == video)
 
     def unreadable(self) -> pd.DataFrame:
