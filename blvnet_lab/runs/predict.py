@@ -85,6 +85,8 @@ def predict_video(
     """
     if over_time.timeline is None and over_time != ONCE:
         raise ValueError("expected --timeline with --window and --out, such as --timeline 1")
+    if top < 1:
+        raise ValueError(f"expected a top of one class or more, got {top}")
     if over_time.out is not None:
         check_target(over_time.out, ".csv")
     names = sorted(os.listdir(video)) if os.path.isdir(video) else []
