@@ -275,6 +275,7 @@ def test_what_does_not_fit(model, folder):
         ({"model": blvnet_tam}, ValueError, "causal model, got .*causal=True"),
         ({"model": blvnet}, TypeError, "from blvnet_tam, got"),
         ({"stride": 17}, ValueError, "leaves a pair of the video's 24 frames, got 17: take a"),
+        ({"stride": 0}, ValueError, "expected a stride, from 1 on, .* got 0: take another"),
         ({"path": "none.mp4"}, VideoReadError, "none.mp4: expected a video file, .*not exist"),
         ({"path": "text.mp4"}, VideoReadError, "text.mp4: expected a video file, .*11 bytes"),
     ):

@@ -147,13 +147,13 @@ class LiveView(Watching, VideoExplorer):
         self._frames = FrameReader(path)
         self._count, self._edges = self._frames.info.num_frames, self._frames.edges
         self._fps = self._count / self._edges[-1] if self._frames.info.fps else 0.0
-        self._stride, numbers = stride, range(stride // 2, self._count, stride)
+        self._stride, numbers = stride, range(stride // 2, self._count, stride or 1)
         # If the video has T x stride frames, these are the ones that `sample_uniform` takes.
         self._pairs = list(zip(numbers[0::2], numbers[1::2], strict=False))
-        if not self._pairs:
+        if stride < 1 or not self._pairs:
             raise ValueError(
-                f"expected a stride that leaves a pair of the video's {self._count} frames, got "
-                f"{stride}: take a smaller one"
+                f"expected a stride, from 1 on, that leaves a pair of the video's {self._count} "
+                f"frames, got {stride}: take another, or a longer video"
             )
         pairs = f"{len(self._pairs)} pairs of {size[0]}x{size[1]}"
         self.about = f"LiveView({pairs}, {len(self._names)} classes)"
