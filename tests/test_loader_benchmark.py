@@ -89,6 +89,8 @@ def test_of_a_part_of_a_video_only_the_part_is_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "decode_only", lambda info, which: seen.setdefault("pts", info.pts))
     found = measure_loading(manifest=path, num_frames=4, size=(32, 32), workers=(0,), clips=16)
     assert len(found.tables["steps"]) == 2
+    with pytest.raises(ValueError, match=r"more than 8 clips, .* got 8"):  # none is timed
+        measure_loading(manifest=path, clips=8)
     assert len(seen) == 3 and seen["pts"] == probe_video(tmp_path / "a.mp4").pts[10:30]
     assert all(seen[place.__name__] <= {*range(10, 30)} for place in (module, dataset))
     assert limit(part_of(probe_video(tmp_path / "a.mp4"), (0.4, 1.2)), [0, 19]) == 2

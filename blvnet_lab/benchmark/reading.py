@@ -98,6 +98,8 @@ def measure_loading(
         memory_clips: clips to read to see whether memory grows; 0 skips that.
         json: file for all numbers.
     """
+    if clips <= LOADER_BATCH:
+        raise ValueError(f"expected more than {LOADER_BATCH} clips, or none is timed, got {clips}")
     if json is not None:
         check_target(json, ".json")
     make = partial(make_data_set, num_frames=num_frames, size=size)
