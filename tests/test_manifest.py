@@ -89,6 +89,7 @@ def test_files_that_are_no_manifest(tmp_path):
         (HEAD + "a.mp4,1,run,\n", "a split in every row"),
         (HEAD + "a.mp4,0,run,val\nb.mp4,0,walk,val\n", "expected label 0 to be run .*got walk"),
         ("# Notes\n\na, b\nc, d, e, f\n", "expected a CSV file with the columns path"),
+        ("path;label\na.mp4;0\n", "columns path, label, .* got 'path;label'; missing: path"),
         ("path,label,name\na.mp4,0,run\n", "columns path, label, class_name.*: class_name, split"),
     ):
         path.write_text(text)

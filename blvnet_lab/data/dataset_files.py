@@ -306,7 +306,7 @@ def _read_csv(path: Path, kinds: Mapping[str, str], required: Sequence[str]) -> 
     except (ValueError, pd.errors.ParserWarning) as error:  # ValueError: also of encoding
         raise ValueError(f"{expected}, got one that cannot be read as a table: {error}") from error
     if missing := ", ".join(column for column in required if column not in table):
-        raise ValueError(f"{expected}; missing: {missing}")
+        raise ValueError(f"{expected}, got {', '.join(table)!r}; missing: {missing}")
     for column, kind in kinds.items():
         cells = table[column] if column in table else pd.Series("", table.index)
         if kind != "str" and not (column == "label" and cells.str.contains(SEPARATOR).any()):
