@@ -205,7 +205,7 @@ CUT = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi"])
 @pytest.mark.parametrize("codec", CUT)
 def test_cuts(codec, suffix, tmp_path):
     """From a keyframe into the last group: the frames that are shown before the first keyframe, of
@@ -214,7 +214,10 @@ def test_cuts(codec, suffix, tmp_path):
     into a container, it has those of decoding."""
     if codec in ("vp8", "vp9") and suffix == "mp4":
         pytest.skip("mp4 does not hold VP8, and its writer gives the last VP9 frame no time")
-    whole = write_video(tmp_path / f"whole.{suffix}", 60, gop=12, **CUT[codec])
+    if suffix == "avi" and codec not in ("h264", "h264_open", "mpeg4"):
+        pytest.skip("nobody writes such an avi")
+    source = "ts" if suffix == "avi" and "h264" in codec else suffix  # to an avi copied as it is
+    whole = write_video(tmp_path / f"whole.{source}", 60, gop=12, **CUT[codec])
     packets = packets_of(whole)
     first = [place for place, packet in enumerate(packets) if packet.is_keyframe][2]
     times = sorted(packet.pts for packet in packets)
@@ -227,6 +230,34 @@ def test_cuts(codec, suffix, tmp_path):
     if "vp" not in codec:
         rows = [(data, k, k, is_key) for k, (data, *_, is_key) in enumerate(stored(whole))]
         shows(mux(whole, tmp_path / f"bare.{suffix}", rows, Fraction(1, 25)), range(60))
+
+
+@pytest.mark.parametrize("first", [1, 2, 3])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi"])
+@pytest.mark.parametrize("params", ["open-gop=1:b-pyramid=none", "intra-refresh=1"])
+def test_cuts_of_h264_that_refer_to_what_is_gone(params, suffix, first, tmp_path):
+    """With orders for lost pictures, or growing whole bit by bit: shown is what FFmpeg shows."""
+    options = {"x264-params": params + ":scenecut=0:b-adapt=0"}
+    whole = write_video(tmp_path / "whole.ts", 60, b_frames=2, codec_options=options)
+    keyframes = [place for place, packet in enumerate(packets_of(whole)) if packet.is_keyframe]
+    path = cut(whole, tmp_path / f"cut.{suffix}", keyframes[first])
+    with av.open(path) as file:
+        shown = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
+    expected = numbers(np.stack(shown).transpose(0, 3, 1, 2))
+    assert expected == [*range(expected[0], 60)] and 60 - len(expected) < 12 * first + 16
+    shows(path, expected)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "avi"])
+def test_damage_in_a_cut_is_noticed(suffix, tmp_path):
+    whole = write_video(tmp_path / "whole.ts", 60, gop=12, **CUT["h264_open"])
+    path = cut(whole, tmp_path / f"cut.{suffix}", 24)
+    packet, content = packets_of(path)[16], bytearray(path.read_bytes())
+    begin = packet.pos + packet.size // 2
+    content[begin : begin + 30] = bytes(30)
+    path.write_bytes(content)
+    with pytest.raises(VideoReadError, match="damaged"):
+        check_video(path)
 
 
 def test_a_broadcast_that_was_tuned_in_to_and_another_after_it(tmp_path):

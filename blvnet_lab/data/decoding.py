@@ -24,6 +24,7 @@ from av.video.stream import VideoStream
 # however, reject what FFmpeg's own encoders write.
 STRICT = {"err_detect": "explode+bitstream"}
 STRICT_OTHERWISE = {"tiff": {}, "mpeg2video": {"err_detect": "explode"}}
+SLICES = {"1010": "B", "100111": "B", "1011": "I", "10001000": "I"}  # how they begin in H.264
 VPX = "libvpx-vp9"
 NUMBERED = re.compile(r"(|[^.].*?)([0-9]+)\.(jpe?g|png)", re.IGNORECASE | re.ASCII)  # a picture
 # Titles and comments in a file are not always UTF-8, and do not matter here. PyAV 19 accepts them.
@@ -176,6 +177,18 @@ def may_be_fields(coder: av.VideoCodecContext) -> bool:
     return coder.codec.canonical_name == "h264" and coder.field_order != 1  # AV_FIELD_PROGRESSIVE
 
 
+def slice_of(packet: av.Packet) -> tuple[str, bool]:
+    """Tell H.264's kind of a picture, I, P or B ("" for IDR), and if others are built on it."""
+    data, place = memoryview(packet), 4
+    if data[:4] == b"\0\0\0\1":  # before each part of it
+        place = next((m.end() for m in re.finditer(rb"\0\0\x01(?=[!AaEe%\x01])", data)), len(data))
+    while place + 1 < len(data) and data[place] & 31 not in (1, 5):
+        place += 4 + int.from_bytes(data[place - 4 : place], "big")  # each follows its length
+    kind, begin = bytes(data[place : place + 2]).ljust(2, b"\0")
+    found = next((SLICES[k] for k in SLICES if f"{begin:08b}".startswith(k)), "P")
+    return found if kind & 31 == 1 else "", kind & 96 > 0
+
+
 class JoinedError(av.error.InvalidDataError):
     """Report pictures, stored after a keyframe but shown before it, whose references are gone."""
 
@@ -207,18 +220,29 @@ def pictures(
             return
         if packet.is_keyframe:
             key, is_first = packet.pts, True
+            kind = slice_of(packet)[0] if codec == "h264" else ""
+            opening = "" if keyframes else kind
             keyframes.add(key)
+        elif is_first and opening == "I":
+            kind, is_needed = slice_of(packet)
+            if kind == "B" and not is_needed:
+                continue  # of the group before
         try:
             decoded = decoder.decode(packet)
         except av.error.InvalidDataError as error:
             if not any(bytes(packet)):
                 raise  # all zeros: a hole in the file, not a picture
-            if not keyframes or (in_fields and not num_given):
+            if not keyframes or (not num_given and (in_fields or (is_first and kind == "B"))):
                 continue  # a cut may even fall between the two fields of a picture
-            if is_first and key is not None and (packet.pts is None or packet.pts < key):
+            # Pictures build on lost ones as intra refresh begins; and after an open group's first
+            # keyframe the next to be shown after it may have orders for lost ones.
+            is_cut = opening == "P" and not num_given
+            is_cut |= opening == "I" and is_first and not packet.is_keyframe
+            is_early = key is not None and (packet.pts is None or packet.pts < key)
+            if is_cut or (is_first and is_early):
                 raise JoinedError(error.errno, error.strerror) from error
             raise
-        is_first = is_first and packet.is_keyframe
+        is_first = is_first and (packet.is_keyframe or (opening == "I" and kind == "B"))
         for picture in decoded:
             if num_given or not picture.is_corrupt:
                 num_given += 1

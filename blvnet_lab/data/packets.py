@@ -12,7 +12,7 @@ import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from blvnet_lab.data.decoding import may_be_fields, unreadable
+from blvnet_lab.data.decoding import may_be_fields, slice_of, unreadable
 
 # In these, each packet holds one frame, provided the other tests of `is_plain` pass too.
 PLAIN_CODECS = {"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg", "ffv1", "prores"}
@@ -38,7 +38,7 @@ class Contents:
     shown: list[Packet] = field(default_factory=list)  # the others are decoded but not shown
     is_edited: bool = False  # whether an edit list of several parts has some packets read twice
     is_doubtful: bool = False  # whether some packets may not yield a frame of their own
-    is_refreshed: bool = False  # whether some keyframes of H.264 need what comes before them
+    is_open: bool = False  # whether some keyframes of H.264 need what comes before them
     picture: av.VideoFrame | None = None  # the first
     times: Sequence[int | None] = ()  # of the frames, ascending
     joined: bool = False  # see `VideoInfo`
@@ -74,7 +74,7 @@ def scan(path: str, container: InputContainer, stream: VideoStream) -> Contents:
                 break
             found.first = found.first or packet
             found.all.append(Packet(packet.dts, packet.pts, packet.is_keyframe))
-            found.is_refreshed |= codec == "h264" and packet.is_keyframe and not _is_idr(packet)
+            found.is_open |= codec == "h264" and packet.is_keyframe and slice_of(packet)[0] != ""
             if codec == "mpeg4":  # several pictures, none, or a few bytes for "same as before"
                 data = bytes(packet)
                 found.is_doubtful |= data.count(VOP) != 1 or len(data) - data.index(VOP) < 16
@@ -95,14 +95,6 @@ def scan(path: str, container: InputContainer, stream: VideoStream) -> Contents:
         if (hole := first_hole([p.pts for p in found.shown])) is not None:
             found.shown = [p for p in found.shown if p.pts <= hole]
     return found
-
-
-def _is_idr(packet: av.Packet) -> bool:
-    """Tell if a picture of H.264 needs none before it. Intra refresh has other keyframes."""
-    data, place = memoryview(packet), 4
-    while place < len(data) and data[place] & 31 != 5:  # each part follows its length in 4 bytes
-        place += 4 + int.from_bytes(data[place - 4 : place], "big")
-    return place < len(data)
 
 
 def _is_reference_only(codec: str, packet: av.Packet) -> bool:

@@ -97,7 +97,7 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
         orientation = decoding.orientation_of(path, found.picture)
         codec, name = stream.codec_context.codec.canonical_name, container.format.name
         is_usual = len(found.shown) == len(found.all) and orientation == UPRIGHT
-        is_usual = is_usual and bool(keyframes) and not (found.damage or found.is_refreshed)
+        is_usual = is_usual and bool(keyframes) and not (found.damage or found.is_open)
         is_usual = is_usual and len(container.streams.video) == 1  # decord may choose another
         return VideoInfo(
             path=path,
@@ -137,7 +137,7 @@ def _count(path: str, found: Contents, strict: bool = True) -> None:
         try:
             num_packets = len(found.all) if damage else None
             for picture, is_key in pictures(container, stream, num_packets):
-                is_back = lacks and not is_key and picture.pts <= decoded[-1][0]
+                is_back = decoded and lacks and not is_key and picture.pts <= decoded[-1][0]
                 if (picture.is_corrupt and strict) or is_back:
                     damage = damage or "damaged"
                     break
