@@ -191,6 +191,22 @@ def test_animated_pictures_are_a_video(suffix, is_read, tmp_path):
     assert probe_video(path).fps == pytest.approx(12.5)
 
 
+@pytest.mark.parametrize("codec", ["mpeg1video", "mpeg2video"])
+def test_pictures_that_are_padded_to_a_constant_rate(codec, tmp_path):
+    """As on Video CDs and DVDs; and in the sectors of a Video CD, as Windows copies them."""
+    rate = {key: "1000000" for key in ("b", "minrate", "maxrate", "bufsize")}
+    path = write_video(tmp_path / "a.mpg", 24, codec=codec, codec_options=rate,
+                       container_options={"packetsize": "2324"})  # fmt: skip
+    shows(path, range(24))
+    content = path.read_bytes()
+    parts = [content[k : k + 2324] for k in range(0, len(content), 2324)]
+    sectors = b"".join(bytes([0, *[255] * 10, *[0] * 13]) + part + bytes(4) for part in parts)
+    begin = struct.pack("<4sI8sI16x4sI", b"RIFF", len(sectors) + 36, b"CDXAfmt ", 16, b"data",
+                        len(sectors))  # fmt: skip
+    path.with_suffix(".dat").write_bytes(begin + sectors)
+    shows(path.with_suffix(".dat"), range(24))
+
+
 # --- Cut and joined without encoding again ------------------------------------------------------
 CUT = {
     "h264": {"b_frames": 2, "codec_options": CLOSED},
@@ -309,6 +325,10 @@ def test_a_fragment_whose_times_are_uneven_though_its_decoding_is_not(tmp_path):
     shows(mux(plain, tmp_path / "live.mp4", rows, **live), range(24))
     with pytest.raises(VideoReadError, match="table of times was altered"):
         probe_video(mux(plain, tmp_path / "altered.mp4", rows))
+    # Of MPEG-2 frames are counted, and FFmpeg writes such tables when it cuts it into an mp4.
+    plain = write_video(tmp_path / "b.mp4", 24, codec="mpeg2video")
+    rows = [(data, *times) for (data, *_), (_, *times) in zip(stored(plain), rows, strict=True)]
+    shows(mux(plain, tmp_path / "counted.mp4", rows), range(24))
 
 
 # --- Packets that give no frame of their own ----------------------------------------------------

@@ -20,10 +20,10 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-# Faults are errors: otherwise FFmpeg would patch up the picture and only log it. Two decoders,
+# Faults are errors: otherwise FFmpeg would patch up the picture and only log it. Three decoders,
 # however, reject what FFmpeg's own encoders write.
 STRICT = {"err_detect": "explode+bitstream"}
-STRICT_OTHERWISE = {"tiff": {}, "mpeg2video": {"err_detect": "explode"}}
+STRICT_OTHERWISE = {f"mpeg{k}video": {"err_detect": "explode"} for k in (1, 2)} | {"tiff": {}}
 SLICES = {"1010": "B", "100111": "B", "1011": "I", "10001000": "I"}  # how they begin in H.264
 VPX = "libvpx-vp9"
 NUMBERED = re.compile(r"(|[^.].*?)([0-9]+)\.(jpe?g|png)", re.IGNORECASE | re.ASCII)  # a picture

@@ -83,7 +83,7 @@ def scan(path: str, container: InputContainer, stream: VideoStream) -> Contents:
                 found.shown.append(found.all[-1])
     except av.error.FFmpegError as error:
         found.damage = f"damaged ({error.strerror})"
-    if "mp4" in name and not found.damage and stream.frames == len(found.all) == len(rank_of):
+    if "mp4" in name and codec in PLAIN_CODECS and stream.frames == len(found.all) == len(rank_of):
         _refuse_contradictions(path, found.all)
     if len(rank_of) > len(found.all):
         found.damage = found.damage or "cut short"
@@ -173,11 +173,10 @@ def find_damage(path: str) -> str:
         begin = file.read(4096)
         if begin[:4] == b"RIFF":
             begin += file.read(1 << 20)
-            if begin[8:12] != b"WEBP" and not re.search(rb"LIST....movi", begin, re.DOTALL):
+            if begin[8:11] == b"AVI" and not re.search(rb"LIST....movi", begin, re.DOTALL):
                 # FFmpeg would begin at the first picture that it comes across.
                 raise unreadable(path, "the beginning of its list of pictures is missing")
-            size, place = int.from_bytes(begin[4:8], "little"), 8
-            size = None if size == 0xFFFFFFFF else size
+            size, place = int.from_bytes(begin[4:8], "little") % 0xFFFFFFFF, 8  # all ones: unknown
         elif begin[:4] == EBML:
             header, place = _size(begin, 4)
             place += header or 0
