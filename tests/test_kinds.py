@@ -173,6 +173,30 @@ def test_decoders_and_containers_of_all_kinds(codec, tmp_path):
         shows(path, range(20))
 
 
+@pytest.mark.parametrize("begin, before, end", [
+    (b"", b"--x\r\nContent-type: image/jpeg\r\nContent-length: %d\r\n\r\n", b"--x--\r\n"),
+    (b"", b"--x\r\nContent-type: image/jpeg\r\n\r\n", b"--x\r\n"),
+    (struct.pack(">2s6sII4sIIHH4s4s", b"\0\n", b"SMJPEG", 0, 800, b"_VID", 12, 20, 112, 64, b"JFIF",
+                 b"HEND"), b"vidD", b"DONE"),
+])  # fmt: skip
+def test_what_network_cameras_send(begin, before, end, tmp_path):
+    """JPEG after JPEG, each after a few words (mpjpeg) or its time (smjpeg), and a mark at the end.
+    Cut within a picture it is cut short."""
+    path, pictures = tmp_path / "camera.bin", []
+    for place, packet in enumerate(
+        packets_of(write_video(tmp_path / "a.avi", 20, codec="mjpeg", pix_fmt="yuvj420p"))
+    ):
+        data = bytes(packet)
+        head = before + struct.pack(">II", 40 * place, len(data)) if begin else before
+        head = head.replace(b"%d", b"%d" % len(data))
+        pictures.append(head + data + b"\r\n" * (not begin))
+    content = begin + b"".join(pictures) + end
+    path.write_bytes(content)
+    shows(path, range(20))
+    path.write_bytes(content[:-300])
+    assert (probe_video(path).num_frames, probe_video(path).damage[:9]) == (19, "cut short")
+
+
 @pytest.mark.parametrize("suffix, is_read", [
     ("webp", "webp_anim" in av.formats_available), ("avif", features.check("avif")),
     ("gif", True), ("apng", True),

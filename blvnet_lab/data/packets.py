@@ -62,7 +62,9 @@ def scan(path: str, container: InputContainer, stream: VideoStream) -> Contents:
         for packet in container.demux(stream):
             if packet.size == 0:
                 continue  # marks the end
-            num_before, is_bad = len(found.all), packet.is_corrupt
+            num_before = len(found.all)
+            # Some whole JPEGs at the end of a camera's are marked as corrupt, too.
+            is_bad = packet.is_corrupt and (codec != "mjpeg" or bytes(packet)[-2:] != b"\xff\xd9")
             if name == "mpegts":
                 # FFmpeg marks the packet before a gap as corrupt. That is harmless where two
                 # broadcasts were joined: a keyframe comes next, or next but one.
@@ -82,7 +84,10 @@ def scan(path: str, container: InputContainer, stream: VideoStream) -> Contents:
             if not (packet.is_discard or _is_reference_only(codec, packet)):
                 found.shown.append(found.all[-1])
     except av.error.FFmpegError as error:
-        found.damage = f"damaged ({error.strerror})"
+        # Cameras' JPEGs (mpjpeg, smjpeg) end in a mark of a few bytes, which FFmpeg calls invalid.
+        left = container.size - packet.pos - packet.size if found.all else 99
+        if left > 98 or not name.endswith("jpeg"):
+            found.damage = f"damaged ({error.strerror})"
     if "mp4" in name and codec in PLAIN_CODECS and stream.frames == len(found.all) == len(rank_of):
         _refuse_contradictions(path, found.all)
     if len(rank_of) > len(found.all):

@@ -147,7 +147,8 @@ def _count(path: str, found: Contents, strict: bool = True) -> None:
             if strict and (found.is_edited or isinstance(error, decoding.JoinedError)):
                 found.joined = True
                 return _count(path, found, strict=False)
-            damage = damage or f"damaged ({error.strerror})"
+            if len(decoded) < len(found.all):  # else it is about what follows the last
+                damage = damage or f"damaged ({error.strerror})"
         found.times = _times(stream, decoded)
     # MPEG-TS has neither an index nor a length. Cutting without re-encoding may leave a hole at the
     # end, but would not cut through one of its packets, of 188 bytes (or 192, or 204).
