@@ -202,8 +202,8 @@ def pictures(
     middle of a group. Raises FFmpegError at a later fault, and JoinedError where videos were joined
     by copying within an open group, where FFmpeg's program shows what it can.
     """
-    decoder, keyframes, is_first, num_given, picture = _decoder(stream), set(), False, 0, None
-    coder = stream.codec_context
+    decoder, coder, picture = _decoder(stream), stream.codec_context, None
+    keyframes, opening, is_first, num_given = set(), "", False, 0
     codec, in_fields = coder.codec.canonical_name, may_be_fields(coder)
 
     def with_key(picture: av.VideoFrame) -> tuple[av.VideoFrame, bool]:
@@ -220,29 +220,27 @@ def pictures(
             return
         if packet.is_keyframe:
             key, is_first = packet.pts, True
-            kind = slice_of(packet)[0] if codec == "h264" else ""
-            opening = "" if keyframes else kind
+            opening = slice_of(packet)[0] if codec == "h264" and not keyframes else ""
             keyframes.add(key)
-        elif is_first and opening == "I":
-            kind, is_needed = slice_of(packet)
-            if kind == "B" and not is_needed:
-                continue  # of the group before
+        elif is_first and opening == "I" and slice_of(packet) == ("B", False):
+            continue  # of the group before
         try:
             decoded = decoder.decode(packet)
         except av.error.InvalidDataError as error:
             if not any(bytes(packet)):
                 raise  # all zeros: a hole in the file, not a picture
-            if not keyframes or (not num_given and (in_fields or (is_first and kind == "B"))):
-                continue  # a cut may even fall between the two fields of a picture
-            # Pictures build on lost ones as intra refresh begins; and after an open group's first
-            # keyframe the next to be shown after it may have orders for lost ones.
-            is_cut = opening == "P" and not num_given
-            is_cut |= opening == "I" and is_first and not packet.is_keyframe
+            # In an open group that begins the video, what is shown before its keyframe refers to
+            # lost pictures, and the next may have orders for them; intra refresh begins so, too.
+            may_lack = opening == "I" and (is_first or in_fields) and not packet.is_keyframe
+            may_lack = not num_given and (opening == "P" or may_lack)
+            if not keyframes or (may_lack and opening == "I" and slice_of(packet)[0] == "B"):
+                continue
             is_early = key is not None and (packet.pts is None or packet.pts < key)
-            if is_cut or (is_first and is_early):
+            if may_lack or (is_first and is_early):
                 raise JoinedError(error.errno, error.strerror) from error
             raise
-        is_first = is_first and (packet.is_keyframe or (opening == "I" and kind == "B"))
+        if is_first and not packet.is_keyframe:
+            is_first = opening == "I" and slice_of(packet)[0] == "B"
         for picture in decoded:
             if num_given or not picture.is_corrupt:
                 num_given += 1
