@@ -135,8 +135,7 @@ def _count(path: str, found: Contents, strict: bool = True) -> None:
         is_ts = container.format.name == "mpegts"
         lacks = is_ts and first_hole([packet.dts for packet in found.all]) is not None
         try:
-            num_packets = len(found.all) if damage else None
-            for picture, is_key in pictures(container, stream, num_packets):
+            for picture, is_key in pictures(container, stream, len(found.all) if damage else None):
                 is_back = decoded and lacks and not is_key and picture.pts <= decoded[-1][0]
                 if (picture.is_corrupt and strict) or is_back:
                     damage = damage or "damaged"
