@@ -20,7 +20,7 @@ from PIL import Image, features
 from videos import draw, mux, numbers, packets_of, stored, write_sound, write_video
 
 from blvnet_lab.data import VideoReadError, check_video, probe_video, probing, read_frames
-from blvnet_lab.data.decoding import UPRIGHT, ToRGB
+from blvnet_lab.data.decoding import UPRIGHT, ToRGB, slice_of
 from blvnet_lab.data.probing import pack_info, part_of, unpack_info
 from blvnet_lab.datasets.encoding import showing_of
 
@@ -289,6 +289,16 @@ def test_cuts_of_h264_that_refer_to_what_is_gone(params, suffix, first, tmp_path
     expected = numbers(np.stack(shown).transpose(0, 3, 1, 2))
     assert expected == [*range(expected[0], 60)] and 60 - len(expected) < 12 * first + 16
     shows(path, expected)
+
+
+def test_the_kind_of_a_picture_of_h264_however_it_is_stored():
+    """After its length in 4 bytes or a start code; of shorter lengths nothing is said."""
+    idr, inner, last = b"\x65\x88" + bytes(300), b"\x61\xb0\1", b"\1\x9e" + b"x" * 300
+    for part, expected in [(idr, ("", True)), (inner, ("I", True)), (last, ("B", False))]:
+        for before in (len(part).to_bytes(4), b"\0\0\0\2\x09\xf0" + len(part).to_bytes(4),
+                       b"\0\0\0\1", b"\0\0\0\1\x09\xf0\0\0\1"):  # fmt: skip
+            assert slice_of(av.Packet(before + part)) == expected
+        assert slice_of(av.Packet(len(part).to_bytes(2) + part)) == ("", False)
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "avi"])

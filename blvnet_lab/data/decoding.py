@@ -179,11 +179,13 @@ def may_be_fields(coder: av.VideoCodecContext) -> bool:
 
 def slice_of(packet: av.Packet) -> tuple[str, bool]:
     """Tell H.264's kind of a picture, I, P or B ("" for IDR), and if others are built on it."""
-    data, place = memoryview(packet), 4
-    if data[:4] == b"\0\0\0\1":  # before each part of it
+    data = memoryview(packet)
+    # Each part follows its length in 4 bytes (if it is in fewer, nothing is found here), or a 1.
+    place = 4 if int.from_bytes(data[:4], "big") < len(data) - 3 else len(data)
+    if data[:4] == b"\0\0\0\1":
         place = next((m.end() for m in re.finditer(rb"\0\0\x01(?=[!AaEe%\x01])", data)), len(data))
     while place + 1 < len(data) and data[place] & 31 not in (1, 5):
-        place += 4 + int.from_bytes(data[place - 4 : place], "big")  # each follows its length
+        place += 4 + int.from_bytes(data[place - 4 : place], "big")
     kind, begin = bytes(data[place : place + 2]).ljust(2, b"\0")
     found = next((SLICES[k] for k in SLICES if f"{begin:08b}".startswith(k)), "P")
     return found if kind & 31 == 1 else "", kind & 96 > 0
