@@ -80,7 +80,9 @@ def test_every_check_has_its_answers():
     assert len(set(answers)) > 0.95 * len(answers)  # hardly anything is counted twice
 
 
-@pytest.mark.parametrize("exercise", itertools.chain(*EXERCISES.values()), ids=attrgetter("name"))
+@pytest.mark.parametrize(
+    "exercise", [*itertools.chain(*EXERCISES.values())], ids=attrgetter("name")
+)
 def test_a_stub_says_that_it_is_not_attempted(exercise):
     """It runs, its check takes it for unattempted, and it asks for what the solution takes."""
     scope = {"contextmanager": contextmanager}
