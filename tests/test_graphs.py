@@ -81,7 +81,9 @@ def test_taps_go_in_and_maps_come_out(builder, arguments, size, tmp_path):
         assert_near(ours[name], maps)
 
 
-@pytest.mark.parametrize("builder, r", [(blvnet_tam, 3), (tam_resnet, 1), (tam_resnet, 3)])
+@pytest.mark.parametrize(
+    "builder, r", [(blvnet_tam, 3), (blvnet_tam, 4), (tam_resnet, 1), (tam_resnet, 3)]
+)
 def test_steps_are_those_of_the_whole_clip(builder, r, tmp_path):
     num_frames, path = 12, tmp_path / "live.onnx"
     model = new(builder, num_taps=r, causal=True, num_frames=num_frames)
