@@ -9,7 +9,7 @@
 # error, and is right for all that is not negative, or not an input.
 # Seen with: OpenVINO 2026.4.1, int32 and int64; the same from PyTorch 2.14.1, traced and exported.
 # Source: the attribute m_pythondiv of Divide, which is on by default, in OpenVINO's specification of
-# the operation; src/plugins/intel_cpu/src/nodes/eltwise.cpp does not look at it.
+# the operation; by what is seen, the CPU plugin does not look at it (its code was not read).
 # Remedy: (x - x % n) // n, whose division leaves no remainder; or divide floats and take the floor.
 set -euo pipefail
 

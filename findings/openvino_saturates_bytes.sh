@@ -8,8 +8,8 @@
 # computes gets other numbers, without an error; and a mistake that PyTorch shows, bright specks in
 # the difference of dark frames, is hidden. Where nothing leaves 0 to 255 all agree.
 # Seen with: OpenVINO 2026.4.1; the same from PyTorch 2.14.1, traced and exported.
-# Source: OpenVINO's CPU plugin computes in wider numbers and saturates where it stores uint8
-# (src/plugins/intel_cpu/src/nodes/eltwise.cpp); constants are folded by the C++ reference.
+# Source: by what is seen, OpenVINO's CPU plugin saturates where it stores uint8, and the reference
+# code that folds constants wraps around as C++ does (neither was read).
 # Remedy: convert to a wider type before arithmetic: `frames.int()` or `frames.float()`.
 set -euo pipefail
 
