@@ -56,8 +56,8 @@ def as_label(name: str) -> str:
 
 
 def room_for(labels: Sequence[str]) -> float:
-    """Estimate the inches that labels need beyond those for twenty letters."""
-    return 0.075 * max(0, max(map(len, labels)) - 20)
+    """Estimate the inches that labels need beyond those for 22 letters."""
+    return 0.075 * max(0, max(map(len, labels)) - 22)
 
 
 def draw_coin_toss(axes: Axes) -> None:
