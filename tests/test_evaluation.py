@@ -745,7 +745,7 @@ def test_predict_command(monkeypatch, capsys, manifest, checkpoint, tmp_path):
         (["evaluate", "CHECKPOINT", "MANIFEST", "--split", "test"], 'clips of split "test"'),
         (["evaluate", "CHECKPOINT", "MANIFEST", "--out", "CHECKPOINT"], "expected a folder, got"),
         (["predict", "CHECKPOINT", "MANIFEST"], "expected a video file"),
-        (["predict", "CHECKPOINT", "VIDEO", "--top", "-2"], "expected a top of one class or more"),
+        (["predict", "CHECKPOINT", "VIDEO", "--top", "-2"], "expected top to be at least 1 class"),
         (["predict", "CHECKPOINT", "VIDEO", "--annotate", "VIDEO"], "expected another file"),
     ],
 )

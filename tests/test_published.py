@@ -264,7 +264,7 @@ def test_lists_that_are_not_as_published(video, tmp_path):
         ("hmdb51", {"catch_test_split1.csv": ""}, r"the file \*_test_split1\.txt in"),
         ("epic-kitchens-100", {}, r"EPIC_100_train\.csv"),
         ("kinetics401", {}, "one of the data sets kinetics400, "),
-        ("folder", {}, "as root a folder with one of videos for each class, got"),
+        ("folder", {}, "a root with a folder of videos for each class, got"),
         ("ucf101", {}, r"classInd\.txt"),
         ("moments-in-time", {}, r"moments_categories\.txt"),
         ("something-something-v1", {}, r"something-something-v1-labels\.csv"),

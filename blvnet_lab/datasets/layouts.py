@@ -134,7 +134,7 @@ def _folders(root: Path) -> tuple[list[ListedClip], list[str], list[Finding]]:
             split = SPLIT_OF[folders[0].lower()] if named else ""
             rows.append(ListedClip(folders[bool(named)], split, "", (name,)))
     if not rows:
-        raise ValueError(f"expected as root a folder with one of videos for each class, got {root}")
+        raise ValueError(f"expected a root with a folder of videos for each class, got {root}")
     return rows, videos, findings + passed_over(others, root)
 
 

@@ -86,7 +86,7 @@ def predict_video(
     if over_time.timeline is None and over_time != ONCE:
         raise ValueError("expected --timeline with --window and --out, such as --timeline 1")
     if top < 1:
-        raise ValueError(f"expected a top of one class or more, got {top}")
+        raise ValueError(f"expected top to be at least 1 class, got {top}")
     if over_time.out is not None:
         check_target(over_time.out, ".csv")
     names = sorted(os.listdir(video)) if os.path.isdir(video) else []
