@@ -6,6 +6,7 @@ Other tools (captum, pytorch-grad-cam, ...) work on these models, too: docs/with
 from blvnet_lab.introspect.ablate import ablation_table, ablations
 from blvnet_lab.introspect.attribution import (
     Attribution,
+    evidence,
     grad_cam,
     integrated_gradients,
     mean_frame,
@@ -21,7 +22,6 @@ from blvnet_lab.introspect.capture import (
     shuffle_positions,
     zero,
 )
-from blvnet_lab.introspect.evidence import evidence
 from blvnet_lab.introspect.influence import (
     deletion_table,
     derived_receptive_field,
