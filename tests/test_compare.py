@@ -11,7 +11,7 @@ from lab import type_command
 
 from blvnet_lab.data import DataSet, probe_video, read_frames, sample_views, view_transform
 from blvnet_lab.datasets.motion import CLASSES, KINDS
-from blvnet_lab.introspect.ablate import frame_orders
+from blvnet_lab.introspect.influence import frame_orders
 from blvnet_lab.paths import data_samples
 from blvnet_lab.runs.compare import Beside, compare_answers, mean_over_videos, playing_table
 from blvnet_lab.runs.evaluate import evaluate_file

@@ -56,8 +56,7 @@ from blvnet_lab.introspect import (
     wake_residuals,
     zero,
 )
-from blvnet_lab.introspect.ablate import frame_orders
-from blvnet_lab.introspect.influence import label_score, predict
+from blvnet_lab.introspect.influence import frame_orders, label_score, predict
 from blvnet_lab.models import TAM, blvnet, blvnet_tam, capture_points, count_cost, tsn, tsn_blnet
 from blvnet_lab.models.tam import weighted_sum
 

@@ -3,7 +3,6 @@
 Other tools (captum, pytorch-grad-cam, ...) work on these models, too: docs/with_other_tools.md.
 """
 
-from blvnet_lab.introspect.ablate import ablation_table, ablations
 from blvnet_lab.introspect.attribution import (
     Attribution,
     evidence,
@@ -23,6 +22,8 @@ from blvnet_lab.introspect.capture import (
     zero,
 )
 from blvnet_lab.introspect.influence import (
+    ablation_table,
+    ablations,
     deletion_table,
     derived_receptive_field,
     gradient_importance,

@@ -14,7 +14,7 @@ from torch import Tensor
 from blvnet_lab.data import DataSet
 from blvnet_lab.data.dataset import on_cpu
 from blvnet_lab.datasets.partners import PARTNER
-from blvnet_lab.introspect.ablate import frame_orders
+from blvnet_lab.introspect.influence import frame_orders
 from blvnet_lab.training.evaluation import Predictions
 from blvnet_lab.training.metrics import ranked
 

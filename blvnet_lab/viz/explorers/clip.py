@@ -18,8 +18,7 @@ import torch
 
 from blvnet_lab.data import denormalize, evaluation_transform, read_frames, sample_uniform
 from blvnet_lab.data.dataset_files import clip_names
-from blvnet_lab.introspect import predict
-from blvnet_lab.introspect.ablate import frame_orders
+from blvnet_lab.introspect.influence import frame_orders, predict
 from blvnet_lab.models import VideoNet
 from blvnet_lab.models.wrapped import network_of
 from blvnet_lab.viz.explorers.base import PAGE_PX, Names, checked_names, probabilities, row

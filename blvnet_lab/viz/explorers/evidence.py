@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from blvnet_lab.introspect import evidence, predict
-from blvnet_lab.introspect.ablate import frame_orders
+from blvnet_lab.introspect.influence import frame_orders
 from blvnet_lab.models import VideoNet
 from blvnet_lab.models.networks import architecture_of
 from blvnet_lab.models.wrapped import network_of, unwrapped
