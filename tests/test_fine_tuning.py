@@ -11,7 +11,7 @@ from training_process import Clips
 from blvnet_lab.training.checkpoint import load_trained, read_checkpoint
 from blvnet_lab.training.engine import build, train_one_epoch
 from blvnet_lab.training.recipe import Hardware, Recipe
-from blvnet_lab.training.schedule import make_optimizer
+from blvnet_lab.training.state import make_optimizer
 
 FROZEN = replace(SHORT, body_rate=0.0, weight_decay=0.1)
 

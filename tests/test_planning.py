@@ -199,7 +199,7 @@ import re, torch
 from blvnet_lab.training.engine import build
 from blvnet_lab.runs.memory import count_memory
 from blvnet_lab.training.recipe import Recipe
-from blvnet_lab.training.schedule import make_optimizer
+from blvnet_lab.training.state import make_optimizer
 
 torch.set_num_threads(1)
 recipe = Recipe()

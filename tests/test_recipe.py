@@ -21,7 +21,7 @@ from blvnet_lab.training.recipe import (
     recipe_from_json,
     recipe_to_json,
 )
-from blvnet_lab.training.schedule import make_optimizer, make_scheduler, rate_factor
+from blvnet_lab.training.state import make_optimizer, make_scheduler, rate_factor
 
 # The rows of the paper's tables (FACTS, section 3): pairs of frames of each data set and depth.
 ROWS = {

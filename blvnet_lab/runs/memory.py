@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from blvnet_lab.training.engine import build
 from blvnet_lab.training.evaluation import autocast
 from blvnet_lab.training.recipe import Recipe
-from blvnet_lab.training.schedule import frozen_body
+from blvnet_lab.training.state import frozen_body
 
 COUNTED_CLIPS = 64  # many, so that fixed costs (half-precision copies of weights) are spread out
 

@@ -27,7 +27,7 @@ from blvnet_lab.training.distributed import Ranks, pick_device
 from blvnet_lab.training.engine import build, train_one_epoch
 from blvnet_lab.training.loading import Batches
 from blvnet_lab.training.recipe import Recipe
-from blvnet_lab.training.schedule import frozen_body, make_optimizer
+from blvnet_lab.training.state import frozen_body, make_optimizer
 
 # Share of a GPU's memory, and of the CPU's free memory, that may be planned with. The rest is for
 # what is not counted: workspaces of libraries, CUDA's context, fragmentation.

@@ -31,10 +31,8 @@ from blvnet_lab.training.checkpoint import RunFolder
 from blvnet_lab.training.distributed import current_ranks, noted_signals, pick_device
 from blvnet_lab.training.evaluation import Predictions, Stopped, autocast, evaluate, standard_scores
 from blvnet_lab.training.loading import mixing, report_dead_worker, timed_batches, training_loader
-from blvnet_lab.training.metrics import MAIN
 from blvnet_lab.training.recipe import Output, Recipe
-from blvnet_lab.training.schedule import NORMS, frozen_body
-from blvnet_lab.training.state import State, make_state
+from blvnet_lab.training.state import MAIN, NORMS, State, frozen_body, make_state
 
 MIN_SCALE = 2.0**-9  # of the loss in float16, reached from 65536 after 25 steps that overflow
 

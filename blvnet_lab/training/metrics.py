@@ -6,8 +6,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-MAIN = ("top_1", "map")  # by which epochs are compared, for one label and for several
-
 
 def ranked(logits: Tensor) -> Tensor:
     """Rank labels (N, num_classes), most likely first; ties go to the lower label, as in argmax."""
