@@ -43,7 +43,7 @@ from blvnet_lab.models import (
     blvnet,
     blvnet_tam,
     capture_points,
-    checkpointing,
+    fast,
     load_model,
     save_model,
     tsn,
@@ -402,13 +402,13 @@ def test_kept_for_backward_at_depth_50():
 
 
 def test_stem_and_stage_1_are_checkpointed_for_a_backward_pass(monkeypatch):
-    inputs, checkpoint = [], checkpointing.checkpoint
+    inputs, checkpoint = [], fast.checkpoint
 
     def noted(run, *args, **options):
         inputs.append(args[0].shape[1:])
         return checkpoint(run, *args, **options)
 
-    monkeypatch.setattr(checkpointing, "checkpoint", noted)
+    monkeypatch.setattr(fast, "checkpoint", noted)
     model, clips = trained(blvnet_tam, checkpointing=True), random64(2, 4, 3, 32, 32)
     with torch.no_grad():
         model(clips)

@@ -1,17 +1,19 @@
-"""The weighted sum of `tam.py` with the memory of a single map: same function, own gradient.
+"""The same functions and gradients in less time or memory: `weighted_sum`, pairs, whole parts.
 
-PyTorch's automatic gradient copies all maps for every tap. For the stem's TAM, forward and backward
-of 32 clips in bfloat16, that took 33 ms on an H200; this takes 12.
+PyTorch's automatic gradient of the weighted sum of `tam.py` copies all maps for every tap. For the
+stem's TAM, forward and backward of 32 clips in bfloat16, that took 33 ms on an H200; this takes 12.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.autograd.function import FunctionCtx
+from torch.func import functional_call
+from torch.utils.checkpoint import checkpoint
 
 
 def fused_sum(x: Tensor, taps: Tensor, first: int) -> Tensor:
-    """Compute `tam.weighted_sum`, in the memory layout of `x`.
+    """Compute `tam.weighted_sum` with the memory of a single map, in the memory layout of `x`.
 
     Where operations are recorded (torch.compile, export, tracing), and in forward-mode
     differentiation, which PyTorch cannot nest over a custom gradient, `weighted_sum` itself runs.
@@ -85,3 +87,28 @@ def split_pairs(x: Tensor) -> tuple[Tensor, ...]:
         return x[:, 0::2], x[:, 1::2]
     pairs = x.movedim(-3, -1).unflatten(1, (-1, 2))  # (B, P, 2, H, W, C), as it lies in memory
     return tuple(frames.movedim(-1, -3) for frames in pairs.unbind(2))
+
+
+def run_checkpointed(part: nn.Module, *args: Tensor | int) -> Tensor:
+    """Compute `part(*args)`, keeping only its inputs; gradients are the same.
+
+    A part with hooks (of `capture`, `edit`, FSDP2's `fully_shard`) runs as usual, which saves no
+    memory, since in the backward pass its hooks may be gone.
+    """
+    hooked = any(m._forward_hooks or m._forward_pre_hooks for m in part.modules())
+    if hooked or not torch.is_grad_enabled():
+        return part(*args)
+    kept: dict[str, Tensor] = {}
+
+    def run(*args: Tensor | int) -> Tensor:
+        if not kept:
+            # Weights may be lent, as by `functional_call`; batch norms are to count a batch once.
+            kept.update(part.named_parameters())
+            kept.update((name, buffer.clone()) for name, buffer in part.named_buffers())
+            return part(*args)
+        return functional_call(part, kept, args)
+
+    # A compiled graph has its side effects once, however often it is computed.
+    function = part if torch.compiler.is_compiling() else run
+    # Nothing is random in these parts, so there is no RNG state to keep.
+    return checkpoint(function, *args, use_reentrant=False, preserve_rng_state=False)

@@ -30,7 +30,7 @@ from blvnet_lab.models.bottleneck import (
     bottlenecks,
     conv_bn,
 )
-from blvnet_lab.models.checkpointing import run_checkpointed
+from blvnet_lab.models.fast import run_checkpointed
 from blvnet_lab.models.tam import TAM, TamOptions, TapInit
 
 Depth = Literal["tiny", 50, 101, 152]
