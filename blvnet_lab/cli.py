@@ -18,8 +18,7 @@ import tyro
 
 import blvnet_lab
 from blvnet_lab.paths import PACKAGE, atomic_write, data_samples
-from blvnet_lab.training.presets import preset
-from blvnet_lab.training.recipe import Output
+from blvnet_lab.training.recipe import Output, preset
 
 ABOUT = "Efficient video models you can open up: bLVNet-TAM. See COMMAND --help for its options."
 

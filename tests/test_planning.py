@@ -23,8 +23,7 @@ from blvnet_lab.runs.sizes import DataSize, manifest_size
 from blvnet_lab.training import engine
 from blvnet_lab.training.engine import build, fit
 from blvnet_lab.training.evaluation import autocast
-from blvnet_lab.training.presets import preset
-from blvnet_lab.training.recipe import Hardware, Network, Output, Recipe, Views
+from blvnet_lab.training.recipe import Hardware, Network, Output, Recipe, Views, preset
 
 CPU = torch.device("cpu")
 SAMPLES = ROOT / "data_samples" / "motion"

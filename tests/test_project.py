@@ -115,8 +115,7 @@ GROUND = {"paths", "progress", "threads"}  # standard library and tqdm only; for
 CORE = {"models", "data", "introspect", "training"}
 WORKSHOP = {"weights", "deploy", "datasets", "runs", "benchmark"}
 COMMAND_LINE = {"cli", "__main__"}
-# frozen records of options, standard library only
-LIGHT = {"blvnet_lab.training.recipe", "blvnet_lab.training.presets"}
+LIGHT = {"blvnet_lab.training.recipe"}  # frozen records of options, standard library only
 # Core < workshop < viz < course < command line: what each part may import of the others, besides
 # GROUND. The command line imports anything, inside functions, so that --help is quick.
 MAY_IMPORT = {

@@ -11,13 +11,14 @@ from torch import nn
 
 from blvnet_lab.models import blvnet_tam
 from blvnet_lab.training.engine import build
-from blvnet_lab.training.presets import PRESETS, preset
 from blvnet_lab.training.recipe import (
+    PRESETS,
     Augmentation,
     Hardware,
     Network,
     Recipe,
     Views,
+    preset,
     recipe_from_json,
     recipe_to_json,
 )

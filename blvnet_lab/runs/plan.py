@@ -16,13 +16,13 @@ import psutil
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
+from blvnet_lab import training
 from blvnet_lab.data.dataset import KEPT_SHARE
 from blvnet_lab.data.sharing import free_memory
 from blvnet_lab.progress import tqdm
 from blvnet_lab.runs.memory import TrainingMemory, count_memory
 from blvnet_lab.runs.sizes import DataSize, known_size
 from blvnet_lab.threads import keep_memory
-from blvnet_lab.training import presets
 from blvnet_lab.training.distributed import Ranks, pick_device
 from blvnet_lab.training.engine import build, train_one_epoch
 from blvnet_lab.training.loading import Batches
@@ -179,7 +179,7 @@ def plan_training(
 
     Raises ValueError if a number is not positive, or the data's size is unknown or not divisible.
     """
-    recipe, given = recipe or presets.preset(preset), {"processes": processes}
+    recipe, given = recipe or training.preset(preset), {"processes": processes}
     given |= {"clips_per_second": clips_per_second, "memory_gb": memory_gb}
     for name, value in (vars(data) | given | {"keep_every": keep_every}).items():
         if value is not None and not 0 < value < math.inf:

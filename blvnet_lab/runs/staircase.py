@@ -47,8 +47,7 @@ from blvnet_lab.training.distributed import BUSY, leave_signals, noted_signals, 
 from blvnet_lab.training.engine import build, fit
 from blvnet_lab.training.evaluation import Predictions
 from blvnet_lab.training.metrics import partner_accuracy, top_k_accuracy
-from blvnet_lab.training.presets import classroom
-from blvnet_lab.training.recipe import Architecture, Recipe
+from blvnet_lab.training.recipe import Architecture, Recipe, classroom
 
 log = logging.getLogger("blvnet_lab")
 

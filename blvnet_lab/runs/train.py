@@ -12,12 +12,13 @@ from typing import Any
 
 from torch import Tensor
 
+from blvnet_lab import training
 from blvnet_lab.data import ClipDataset, DataSet, useful_short_side
 from blvnet_lab.data.transforms import evaluation_transform, training_transform
 from blvnet_lab.models import VideoNet
 from blvnet_lab.models.files import LoadReport, load_exactly, read_pickle
 from blvnet_lab.paths import check_empty, check_target
-from blvnet_lab.training import checkpoint, presets
+from blvnet_lab.training import checkpoint
 from blvnet_lab.training.checkpoint import load_trained, save_trained
 from blvnet_lab.training.distributed import process_group
 from blvnet_lab.training.engine import Fitted, build, fit
@@ -79,7 +80,7 @@ def train(
 
     Raises ValueError, OSError, FloatingPointError as `fit`, `start_from` and `ClipDataset` do.
     """
-    recipe, out = recipe or presets.preset(preset), Path(output.folder)
+    recipe, out = recipe or training.preset(preset), Path(output.folder)
     file = out / checkpoint.MODEL
     with process_group() as (ranks, _):
         data_set = DataSet.read(manifest)

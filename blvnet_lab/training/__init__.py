@@ -8,7 +8,7 @@ Modules are imported when one of their names is first used, since recipes do not
 from importlib import import_module
 from typing import Any
 
-_MODULES = {"Output": "recipe", "Recipe": "recipe", "preset": "presets", "build": "engine"}
+_MODULES = {"Output": "recipe", "Recipe": "recipe", "preset": "recipe", "build": "engine"}
 _MODULES |= {"fit": "engine", "evaluate": "evaluation"}
 _MODULES |= {"load_trained": "checkpoint", "save_trained": "checkpoint"}
 
