@@ -220,8 +220,11 @@ def test_unreadable_videos_are_skipped_counted_and_named(tmp_path, num_workers):
         found = clips.unreadable()
         assert found["path"].tolist() == [str(tmp_path / "1.mp4"), str(tmp_path / "2.mp4")]
         assert "cannot be opened" in found["reason"][0] and "does not exist" in found["reason"][1]
+    again = clips_of(manifest, skip_unreadable=True)
+    assert again[2][1] == 3
     write_video(tmp_path / "2.mp4", 8)
-    assert "can be now" in clips.unreadable()["reason"][1]
+    assert "can be now" in again.unreadable()["reason"][0]
+    assert clips.unreadable().equals(found), "each is looked at once, not at every checkpoint"
     for in_memory in (False, True):
         clips = clips_of(manifest, in_memory=in_memory)  # of which evaluation takes the others
         with pytest.raises(VideoReadError, match=r"1\.mp4: .* cannot be opened"):

@@ -100,6 +100,7 @@ class ClipDataset(Dataset):
         self.short_side, self.skip_unreadable = short_side, skip_unreadable
         # Marks the rows that could not be read; shared with the data loader's workers.
         self._failed = torch.zeros(len(rows), dtype=torch.bool, device="cpu").share_memory_()
+        self._reasons: dict[str, str] = {}  # by name; a check may decode all of a video
         self.videos: KeptFrames | None = None
         # Evaluation begins with a fixed crop: it is applied once, before frames are kept.
         first = transform.transforms[0] if isinstance(transform, v2.Compose) else None
@@ -217,15 +218,14 @@ class ClipDataset(Dataset):
 
     def unreadable(self) -> pd.DataFrame:
         """List the clips not read so far, here and in data loaders: name (path) and reason."""
-        reasons = {}
         for i in self._failed.nonzero().flatten().tolist():
-            name = self.names[i]
-            reasons[name] = f"{name}: could not be read at first, but can be now"
-            try:
-                check_video(self._info(i))
-            except VideoReadError as error:
-                reasons[name] = str(error)
-        return pd.DataFrame([*reasons.items()], columns=["path", "reason"], dtype="str")
+            if (name := self.names[i]) not in self._reasons:
+                self._reasons[name] = f"{name}: could not be read at first, but can be now"
+                try:
+                    check_video(self._info(i))
+                except VideoReadError as error:
+                    self._reasons[name] = str(error)
+        return pd.DataFrame([*self._reasons.items()], columns=["path", "reason"], dtype="str")
 
 
 def usable_rows(data_set: DataSet, split: str) -> pd.DataFrame:
