@@ -809,6 +809,10 @@ def test_videos_that_cannot_be_read_are_passed_over(workers, videos, tmp_path):
     assert listed["path"].tolist() == videos["path"][[3, 7, 10]].tolist()
     assert all(path in why for path, why in zip(listed["path"], listed["reason"], strict=True))
     pd.testing.assert_frame_equal(listed, result.unreadable, check_dtype=False)
+    Path(videos["path"][9]).unlink()
+    with pytest.raises(ValueError, match="clips to evaluate, but not one of the 2 could be read"):
+        fitted(tmp_path / "not begun", val_set=val)
+    assert not (tmp_path / "not begun").exists()
 
 
 def test_videos_passed_over_stay_listed_after_an_interruption(videos, tmp_path):

@@ -115,7 +115,7 @@ def test_predictions_come_in_order_without_unreadable_clips(broken, batch_size, 
     assert found.unreadable == {index: f"clip {index} is broken" for index in broken}
 
 
-def test_labels_of_a_small_kind_of_integer_and_nothing_to_read():
+def test_labels_of_a_small_kind_of_integer_and_nothing_to_evaluate():
     """The 10,000 places of a confusion matrix are more than a uint8 can count."""
     logits, labels = noise(4, 100), torch.tensor([1, 3, 7, 99], dtype=torch.uint8)
     found = evaluated(TensorDataset(logits[:, None, None, None], labels))
@@ -123,6 +123,8 @@ def test_labels_of_a_small_kind_of_integer_and_nothing_to_read():
     assert true.tolist() == [1, 3, 7, 99]
     with pytest.raises(ValueError, match=r"not one of the 3 could be read: see whether"):
         evaluated(Known(noise(3, 2), (0, 1, 2)))
+    with pytest.raises(ValueError, match="expected batch_size to be positive, got 0"):
+        evaluated(Known(noise(3, 2)), batch_size=0)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from blvnet_lab.models import VideoNet
 from blvnet_lab.models.files import BUILDERS
 from blvnet_lab.progress import tqdm
 from blvnet_lab.threads import keep_memory
+from blvnet_lab.training import evaluation
 from blvnet_lab.training.checkpoint import RunFolder
 from blvnet_lab.training.distributed import current_ranks, noted_signals, pick_device
 from blvnet_lab.training.evaluation import Predictions, Stopped, autocast, evaluate, standard_scores
@@ -208,11 +209,13 @@ def fit(
         after_epoch: called with the history (`State.end_epoch`) after every epoch.
 
     Raises:
-        ValueError, OSError, FloatingPointError: as `RunFolder`, its `save` and `training_steps` do.
+        ValueError: no validation clip can be read; or as `RunFolder` and `training_steps` do.
+        OSError, FloatingPointError: as `RunFolder`, its `save` and `training_steps` do.
         DeadWorkerError: a process that reads clips has died.
     """
     device, ranks, predictions, stopped = device or pick_device(), current_ranks(), None, ""
     keep_memory()
+    evaluation.count_views(val_set)  # raises now, rather than after an epoch
     model.multi_label = getattr(train_set, "multi_label", False)
     loader, batches = training_loader(train_set, recipe, ranks, device)
     # A dead worker's signal may come again while the first is being handled, hence the second one.

@@ -80,14 +80,16 @@ def evaluate(
         stop: called after every batch; True stops the evaluation.
 
     Raises:
-        ValueError: no clip could be read.
+        ValueError: no clip could be read, or `batch_size` is not positive.
         DeadWorkerError: a process that reads clips has died.
         Stopped: `stop` returned True on some rank.
     """
+    if batch_size < 1:
+        raise ValueError(f"expected batch_size to be positive, got {batch_size}")
     hardware, device, ranks = hardware or Hardware(), device or pick_device(), current_ranks()
     model.eval().to(device)
     own = range(ranks.rank, len(dataset), ranks.world)
-    size = max(1, batch_size // _views(dataset))
+    size = max(1, batch_size // count_views(dataset))
     how = {"batch_size": size, "sampler": own, "collate_fn": _collate}
     loader = make_loader(_Numbered(dataset), min(hardware.workers, len(own)), device, **how)
     found, unreadable, stopped, hidden = [], {}, False, not ranks.is_first
@@ -122,8 +124,8 @@ def autocast(device: torch.device, hardware: Hardware) -> torch.autocast:
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 
-def _views(dataset: Dataset) -> int:
-    """Find the number of views per clip, by reading the first readable one."""
+def count_views(dataset: Dataset) -> int:
+    """Count the views of each clip, by reading one; raise ValueError if none can be read."""
     for index in range(len(dataset)):
         with suppress(VideoReadError):
             clip = dataset[index][0]
