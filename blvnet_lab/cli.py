@@ -41,7 +41,7 @@ COMMANDS = {
     "evaluate": "runs.evaluate:evaluate_file",
     "predict": "runs.predict:predict_video",
     "features": "runs.features:extract_features",
-    "probe": "runs.probe:probe_features",
+    "probe": "runs.features:probe_features",
     "import": "weights.official:import_official",
     "import-official": "weights.official:import_official",  # its former name
     "taps": "weights.taps:save_taps",

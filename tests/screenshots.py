@@ -45,8 +45,7 @@ EXPLORERS = {
     "embedding": (
         """from pathlib import Path
 
-from blvnet_lab.runs.features import extract_features
-from blvnet_lab.runs.probe import flat_features
+from blvnet_lab.runs.features import extract_features, flat_features
 
 shown = motion.with_rows(manifest.groupby(["class_name", "split"]).head(12))
 body = samples / "checkpoints" / "blvnet_tam.safetensors"

@@ -14,13 +14,13 @@ from blvnet_lab import viz
 from blvnet_lab.data import DataSet
 from blvnet_lab.datasets.motion import CLASSES, write_dataset
 from blvnet_lab.runs import features as runs_features
-from blvnet_lab.runs import probe
 from blvnet_lab.runs.compare import mean_over_videos
 from blvnet_lab.runs.evaluate import evaluate_file
-from blvnet_lab.runs.features import Features, extract_features, features_of
-from blvnet_lab.runs.predict import predict_video
-from blvnet_lab.runs.probe import (
+from blvnet_lab.runs.features import (
+    Features,
     cross_validated,
+    extract_features,
+    features_of,
     fit_linear,
     flat_features,
     linear,
@@ -28,6 +28,7 @@ from blvnet_lab.runs.probe import (
     probe_features,
     source_folds,
 )
+from blvnet_lab.runs.predict import predict_video
 from blvnet_lab.training.checkpoint import Trained, load_trained, save_trained
 from blvnet_lab.training.engine import build
 from blvnet_lab.training.evaluation import evaluate
@@ -176,7 +177,7 @@ def test_at_the_optimum_the_gradient_is_zero(strength):
 
 @pytest.mark.parametrize("k", [1, 4, 99])
 def test_neighbours_are_those_found_one_by_one(k, monkeypatch):
-    monkeypatch.setattr(probe, "AT_ONCE", 2)
+    monkeypatch.setattr(runs_features, "AT_ONCE", 2)
     (x, labels), (asked, _) = clouds(), clouds(9, seed=1)
     scale = x.double().std(0, correction=0)
     scale[1] = 1

@@ -132,7 +132,7 @@ def tap_history_hover(history: pd.DataFrame, module: str, roles: pd.DataFrame) -
 def embedding_hover(points: pd.DataFrame, title: str = "") -> go.Figure:
     """Draw clips as points in a plane, a panel per split, with class and path on hover.
 
-    The table has x, y, class_name, split and path of each clip, as from `runs.probe.flat_features`.
+    The table has x, y, class_name, split and path of each clip, as `flat_features` returns.
     More than 70 classes share styles.
     """
     ends = ["/".join(Path(path).parts[-3:]) for path in points["path"]]

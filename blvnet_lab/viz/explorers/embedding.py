@@ -30,7 +30,7 @@ class EmbeddingExplorer(Explorer):
     where a ring marks that clip's point, ``frames``, a picture, and ``caption``.
 
     Args:
-        points: x, y, class_name, split and path of each clip, as from `runs.probe.flat_features`.
+        points: x, y, class_name, split and path of each clip, as `flat_features` returns.
 
     Raises ValueError for a table without rows.
     """
