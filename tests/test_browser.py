@@ -396,8 +396,7 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from blvnet_lab import data, introspect, models, paths, viz
-from blvnet_lab.runs.predict import predict_video
-from blvnet_lab.runs.timeline import OverTime
+from blvnet_lab.runs.predict import OverTime, predict_video
 
 samples = paths.data_samples()
 motion = data.DataSet.read(samples / "motion" / "manifest.csv")

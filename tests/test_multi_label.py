@@ -25,9 +25,8 @@ from blvnet_lab.models import load_model, tsn
 from blvnet_lab.runs.compare import Beside
 from blvnet_lab.runs.evaluate import evaluate_file
 from blvnet_lab.runs.features import extract_features
-from blvnet_lab.runs.predict import predict_video
+from blvnet_lab.runs.predict import OverTime, predict_video
 from blvnet_lab.runs.staircase import run_staircase
-from blvnet_lab.runs.timeline import OverTime
 from blvnet_lab.runs.train import train
 from blvnet_lab.training.checkpoint import load_trained
 from blvnet_lab.training.engine import fit, train_one_epoch

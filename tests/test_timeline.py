@@ -18,8 +18,7 @@ from blvnet_lab.data import VideoReadError, probe_video, read_frames, sample_uni
 from blvnet_lab.deploy.live import frame_edges
 from blvnet_lab.introspect import capture
 from blvnet_lab.models import VideoNet, blvnet_tam, tsn
-from blvnet_lab.runs.predict import predict_video
-from blvnet_lab.runs.timeline import OverTime, answer_over_time
+from blvnet_lab.runs.predict import OverTime, answer_over_time, predict_video
 from blvnet_lab.training.checkpoint import Trained, load_trained, save_trained
 from blvnet_lab.training.recipe import Recipe, Views
 from blvnet_lab.viz.theme import VERMILLION
