@@ -32,7 +32,7 @@ from blvnet_lab.data.reading import read_frames
 from blvnet_lab.datasets import reencoding
 from blvnet_lab.datasets.reencoding import reencode, reencode_video
 from blvnet_lab.runs.evaluate import evaluate_file
-from blvnet_lab.runs.sizes import frames_in_memory, manifest_size
+from blvnet_lab.runs.plan import frames_in_memory, manifest_size
 from blvnet_lab.training.checkpoint import Trained, _describe_data, save_trained
 from blvnet_lab.training.engine import build
 from blvnet_lab.training.recipe import Hardware, Network, Recipe

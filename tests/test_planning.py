@@ -18,8 +18,15 @@ from torch.utils.data import TensorDataset
 from blvnet_lab.data import DataSet
 from blvnet_lab.runs import plan as planning
 from blvnet_lab.runs.memory import count_memory, kept_for_backward, most_at_once
-from blvnet_lab.runs.plan import USABLE, USABLE_CPU, TrainingPlan, measure, plan_training
-from blvnet_lab.runs.sizes import DataSize, manifest_size
+from blvnet_lab.runs.plan import (
+    USABLE,
+    USABLE_CPU,
+    DataSize,
+    TrainingPlan,
+    manifest_size,
+    measure,
+    plan_training,
+)
 from blvnet_lab.training import engine
 from blvnet_lab.training.engine import build, fit
 from blvnet_lab.training.evaluation import autocast

@@ -24,9 +24,8 @@ from blvnet_lab.data import (
 from blvnet_lab.data.sharing import KeptFrames, free_memory
 from blvnet_lab.data.transforms import CROP_SCALES
 from blvnet_lab.runs import plan as planning
-from blvnet_lab.runs import sizes
 from blvnet_lab.runs.memory import count_memory
-from blvnet_lab.runs.sizes import frames_in_memory
+from blvnet_lab.runs.plan import frames_in_memory
 from blvnet_lab.runs.train import clip_datasets
 from blvnet_lab.training.distributed import Ranks
 from blvnet_lab.training.engine import build
@@ -241,7 +240,7 @@ def test_a_plan_says_what_is_kept(manifest, monkeypatch):
     frames = planning._in(planning.BYTES, found.all_frames)
     kept = f"{frames} of it for frames kept in memory, out of {frames}"
     assert kept in " ".join(str(found).split())
-    monkeypatch.setattr(sizes, "frames_in_memory", lambda *what: (10**15, 10**6))
+    monkeypatch.setattr(planning, "frames_in_memory", lambda *what: (10**15, 10**6))
     large = planning.plan_training(manifest, RECIPE, clips_per_second=1.0)
     assert 0.2 < large.kept_frames / free_memory() < 0.3
     assert large.limit < found.limit
