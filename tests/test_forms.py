@@ -31,7 +31,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 
-from blvnet_lab.benchmark.published import PublishedTAM, published_form
+from blvnet_lab.benchmark.peers import PublishedTAM, published_form
 from blvnet_lab.deploy.fold import ConvReLU, optimize_for_inference
 from blvnet_lab.deploy.live import PastMaps, Stream
 from blvnet_lab.introspect import capture, edit, edit_taps, identity_taps, tam_weights, zero

@@ -1,8 +1,11 @@
-"""Measure times side by side, and memory."""
+"""Measure times side by side, and memory; print and save the tables."""
 
+import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from blvnet_lab.models import VideoNet, count_cost
 from blvnet_lab.models.cost import without_values
+from blvnet_lab.paths import atomic_write
 from blvnet_lab.progress import tqdm
 from blvnet_lab.runs.memory import most_at_once
 
@@ -19,6 +23,18 @@ Runs = Mapping[Any, Callable[[], object]]  # by name
 MATMUL = "matmul"  # a name among the timed runs
 # Side of the matrices: just enough to keep all units busy.
 CPU_SIDE, GPU_SIDE = 2048, 4096
+HEADINGS = {
+    "forms": "one clip through bLVNet-TAM of depth 50, computed in several ways",
+    "training": "forward and backward pass of one clip, and what is kept in between",
+    "models": "forward pass of one clip, each model at the input it was published for",
+    "accuracies": "accuracies as published, beside the times measured here",
+    "claims": "against TSN on the same frames, counted",
+    "scaling": "with more frames, and with more clips at once",
+    "streaming": "a causal model, pair by pair; ms per pair",
+    "steps": "CPU milliseconds per clip, median, one core",
+    "loaders": "data loaders, by the wall clock",
+    "memory": "resident memory after reading a number of clips",
+}
 
 
 def time_alternately(runs: Runs, repeats: int, clock: Callable[[], float]) -> pd.DataFrame:
@@ -110,3 +126,38 @@ def faster_layout(model: nn.Module, clip: Tensor) -> tuple[nn.Module, str]:
 
     best = min(layouts, key=seconds)
     return model.to(memory_format=layouts[best]), best
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Tables of measurements; times in ms, memory in GB (1e9 bytes) unless stated otherwise."""
+
+    machine: dict[str, str | int | float]  # machine, software and input
+    tables: dict[str, pd.DataFrame]  # by their names in `HEADINGS`
+    figure: Path | None = None  # where the command line draws accuracy against cost
+
+    def __str__(self) -> str:
+        lines = [", ".join(f"{name} {value}" for name, value in self.machine.items())]
+        for name, table in self.tables.items():
+            lines.append(f"\n{HEADINGS[name]}\n{table.to_string(float_format='{:.4g}'.format)}")
+        return "\n".join(lines)
+
+    def save(self, file: Path) -> None:
+        """Write everything to a file, which `from_json` reads."""
+        contents = {"machine": self.machine}
+        for name, table in self.tables.items():
+            contents[name] = json.loads(table.to_json(orient="split", double_precision=12))
+        with atomic_write(file, keep=True) as partial:
+            partial.write_text(json.dumps(contents, indent=1), "utf-8")
+
+
+def from_json(text: str) -> Benchmark:
+    """Read what `Benchmark.save` wrote; raise ValueError for anything else."""
+    try:
+        contents = json.loads(text)
+        machine = contents.pop("machine")
+        return Benchmark(machine, {name: pd.DataFrame(**part) for name, part in contents.items()})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"expected a file written by `python -m blvnet_lab benchmark --json`, got: {error}"
+        ) from error

@@ -30,8 +30,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from blvnet_lab.benchmark.measure import time_alternately
-from blvnet_lab.benchmark.results import Benchmark
+from blvnet_lab.benchmark.measure import Benchmark, time_alternately
 from blvnet_lab.data.dataset import ClipDataset, smaller_size, usable_rows
 from blvnet_lab.data.dataset_files import PART, DataSet, clip_parts
 from blvnet_lab.data.decoding import file_url

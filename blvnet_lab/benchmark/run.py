@@ -19,10 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from blvnet_lab.benchmark import peers
-from blvnet_lab.benchmark.measure import compare_times, count_gmacs, faster_layout, peak_gb
-from blvnet_lab.benchmark.published import published_form
-from blvnet_lab.benchmark.results import Benchmark
+from blvnet_lab.benchmark import measure, peers
+from blvnet_lab.benchmark.measure import Benchmark, count_gmacs
 from blvnet_lab.data import DataSet, evaluation_transform, load_clips
 from blvnet_lab.deploy.compiled import compile_for_inference
 from blvnet_lab.deploy.fold import optimize_for_inference
@@ -62,7 +60,7 @@ class Setting:
 
     def time(self, runs: dict[str, Callable[[], object]], **more) -> pd.DataFrame:
         """Time all runs alternately; `more` are further arguments of `compare_times`."""
-        return compare_times(runs, self.repeats, self.device, **more)
+        return measure.compare_times(runs, self.repeats, self.device, **more)
 
 
 def run_benchmark(
@@ -166,7 +164,7 @@ def as_if_trained(num_frames: int, *, causal: bool = False) -> VideoNet:
 def eager_forms(model: VideoNet) -> dict[str, VideoNet]:
     """Make forms of a network that compute the same, forward and backward."""
     in_layout = copy.deepcopy(model).to(memory_format=torch.channels_last)
-    return {PUBLISHED: published_form(model), "as built": model, "channels-last": in_layout}
+    return {PUBLISHED: peers.published_form(model), "as built": model, "channels-last": in_layout}
 
 
 def forms_of(model: VideoNet, clips: Tensor, whole: bool) -> dict[str, Callable]:
@@ -280,7 +278,7 @@ def measure_models(given: Setting) -> pd.DataFrame:
     rows, runs = {}, {}
     for peer in tqdm(given.peers, "building models", leave=False, unit="model"):
         clip = peer.clip().to(given.device)
-        model, layout = faster_layout(peer.build().eval().to(given.device), clip)
+        model, layout = measure.faster_layout(peer.build().eval().to(given.device), clip)
         runs[peer.name] = partial(model, clip)
         rows[peer.name] = {
             "model": peer.title,
@@ -289,7 +287,7 @@ def measure_models(given: Setting) -> pd.DataFrame:
             "layout": layout,
             "GMACs": count_gmacs(model, clip),
             "M parameters": sum(p.numel() for p in model.parameters()) / 1e6,
-            "peak GB": peak_gb(model, clip),
+            "peak GB": measure.peak_gb(model, clip),
         }
     table = pd.DataFrame.from_dict(rows, orient="index")
     with torch.inference_mode():
