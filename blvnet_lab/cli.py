@@ -45,7 +45,7 @@ COMMANDS = {
     "import": "weights.official:import_official",
     "import-official": "weights.official:import_official",  # its former name
     "taps": "weights.taps:save_taps",
-    "export": "deploy.command:export_file",
+    "export": "deploy.variants:export_file",
     "card": "weights.hub:model_card",
     "push": "weights.hub:push",
     "instructor": "course.instructor:write_instructor",

@@ -10,8 +10,8 @@ from lab import type_command
 from nets import network, randomized, tam_resnet, tiny
 
 from blvnet_lab import introspect, paths, threads, viz
-from blvnet_lab.deploy import Stream, compile_for_inference, compiled, keep_memory
-from blvnet_lab.deploy.fold import optimize_for_inference
+from blvnet_lab.deploy import Stream, compile_for_inference, inference, keep_memory
+from blvnet_lab.deploy.inference import optimize_for_inference
 from blvnet_lab.models import blvnet, blvnet_tam
 from blvnet_lab.models.networks import SIZES
 from blvnet_lab.runs import evaluate
@@ -132,7 +132,7 @@ class Shifted(torch.nn.Module):
 
 def test_mark_knows_all_numbers():
     programs = [torch.export.export(Shifted(x), (torch.zeros(2),)) for x in (1, 2, 2)]
-    one, two, again = map(compiled._digest, programs)
+    one, two, again = map(inference._digest, programs)
     assert one != two == again
 
 

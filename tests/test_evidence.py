@@ -26,7 +26,7 @@ from torch import nn
 
 from blvnet_lab import data
 from blvnet_lab.datasets import motion
-from blvnet_lab.deploy.fold import optimize_for_inference
+from blvnet_lab.deploy.inference import optimize_for_inference
 from blvnet_lab.introspect import (
     Attribution,
     capture,

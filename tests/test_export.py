@@ -20,9 +20,9 @@ from torch import nn
 
 from blvnet_lab import data, paths
 from blvnet_lab.data import normalize
-from blvnet_lab.deploy import command, export, int8
+from blvnet_lab.deploy import export, variants
 from blvnet_lab.deploy.export import export_model
-from blvnet_lab.deploy.fold import optimize_for_inference
+from blvnet_lab.deploy.inference import optimize_for_inference
 from blvnet_lab.models import blvnet, blvnet_tam, load_model, save_model, tsn, tsn_blnet
 from blvnet_lab.models.networks import SIZES
 
@@ -271,7 +271,7 @@ TRAINED, MANIFEST = SAMPLES / "checkpoints/blvnet_tam.safetensors", SAMPLES / "m
 
 def test_int8_file_is_near_its_model_on_clips_of_its_own(tmp_path, monkeypatch, capsys, caplog):
     monkeypatch.setitem(SIZES, "tiny", TINY)  # as trained
-    monkeypatch.setattr(command, "CALIBRATION_CLIPS", 20)
+    monkeypatch.setattr(variants, "CALIBRATION_CLIPS", 20)
     out = tmp_path / "int8.onnx"
     type_command(monkeypatch, "export", TRAINED, out, "--int8", "--calibrate", MANIFEST)
     assert "checked on 10 of the clips, which calibration has not seen" in capsys.readouterr().out
@@ -290,7 +290,7 @@ def test_int8_file_is_near_its_model_on_clips_of_its_own(tmp_path, monkeypatch, 
 
 
 def test_int8_file_that_is_far_from_its_model_never_appears(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(int8, "INT8_TOLERANCE", 1e-6)
+    monkeypatch.setattr(variants, "INT8_TOLERANCE", 1e-6)
     monkeypatch.setattr(logging.root.manager, "disable", logging.INFO)  # the user's own choice
     model, clips = new(tsn), torch.randn(4, FRAMES, 3, 40, 48)
     out = tmp_path / "int8.onnx"
@@ -300,16 +300,16 @@ def test_int8_file_that_is_far_from_its_model_never_appears(tmp_path, monkeypatc
         (clips[:, :3], r"expected a clip \(B, T=4, C=3, H, W\) float, got"),
     ):
         with pytest.raises(ValueError, match=words):
-            int8.export_int8(model, out, given)
+            variants.export_int8(model, out, given)
     assert list(tmp_path.iterdir()) == [] and logging.root.manager.disable == logging.INFO
     assert "\r" not in capsys.readouterr().err, "in a log no bar that is drawn over and over"
 
 
 def test_int8_is_calibrated_with_clips_of_every_class(tmp_path, monkeypatch):
     monkeypatch.setitem(SIZES, "tiny", TINY)
-    monkeypatch.setattr(command, "CALIBRATION_CLIPS", 5)  # fewer than there are classes
+    monkeypatch.setattr(variants, "CALIBRATION_CLIPS", 5)  # fewer than there are classes
     given = []
-    monkeypatch.setattr(command, "export_int8", lambda *arguments: given.append(arguments[2]))
+    monkeypatch.setattr(variants, "export_int8", lambda *arguments: given.append(arguments[2]))
     words = "--int8", "--calibrate", MANIFEST
     type_command(monkeypatch, "export", TRAINED, tmp_path / "int8.onnx", *words)
     assert given[0].labels.tolist() == [label for label in range(10) for _ in range(2)]

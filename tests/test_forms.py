@@ -32,7 +32,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 
 from blvnet_lab.benchmark.peers import PublishedTAM, published_form
-from blvnet_lab.deploy.fold import ConvReLU, optimize_for_inference
+from blvnet_lab.deploy.inference import ConvReLU, optimize_for_inference
 from blvnet_lab.deploy.live import PastMaps, Stream
 from blvnet_lab.introspect import capture, edit, edit_taps, identity_taps, tam_weights, zero
 from blvnet_lab.introspect.capture import edit_clip

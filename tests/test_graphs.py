@@ -15,7 +15,7 @@ from nets import assert_state, network, state_of, tam_resnet, tsm
 from torch import nn
 
 from blvnet_lab.deploy import export, export_stream, export_with_taps
-from blvnet_lab.deploy.fold import optimize_for_inference
+from blvnet_lab.deploy.inference import optimize_for_inference
 from blvnet_lab.introspect import capture, tam_weights
 from blvnet_lab.models import TAM, blvnet, blvnet_tam, capture_points, save_model, tsn
 

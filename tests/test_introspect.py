@@ -27,7 +27,7 @@ from torch import nn
 from torch.nn.utils import parametrize, prune
 
 from blvnet_lab.deploy.export import export_model
-from blvnet_lab.deploy.fold import optimize_for_inference
+from blvnet_lab.deploy.inference import optimize_for_inference
 from blvnet_lab.introspect import (
     ablation_table,
     ablations,

@@ -32,7 +32,7 @@ from torch import func, nn
 from torch.nn.utils import prune
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from blvnet_lab.deploy.fold import optimize_for_inference
+from blvnet_lab.deploy.inference import optimize_for_inference
 from blvnet_lab.models import (
     TAM,
     PairTAM,

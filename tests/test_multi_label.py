@@ -20,7 +20,7 @@ from videos import draw, write_video
 from blvnet_lab.data import ClipDataset, DataSet
 from blvnet_lab.data.dataset import load_clips
 from blvnet_lab.data.dataset_files import by_class
-from blvnet_lab.deploy.command import export_file
+from blvnet_lab.deploy.variants import export_file
 from blvnet_lab.models import load_model, tsn
 from blvnet_lab.runs.compare import Beside
 from blvnet_lab.runs.evaluate import evaluate_file

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torchvision.models import video
 
 from blvnet_lab.deploy.export import ONNX_PACKAGES, export_model, runner
-from blvnet_lab.deploy.int8 import export_int8
+from blvnet_lab.deploy.variants import export_int8
 from blvnet_lab.models import TAM, BigLittleNet, VideoNet, blvnet, blvnet_tam, tsn, tsn_blnet
 from blvnet_lab.models.networks import architecture_of
 

@@ -22,8 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from blvnet_lab.benchmark import measure, peers
 from blvnet_lab.benchmark.measure import Benchmark, count_gmacs
 from blvnet_lab.data import DataSet, evaluation_transform, load_clips
-from blvnet_lab.deploy.compiled import compile_for_inference
-from blvnet_lab.deploy.fold import optimize_for_inference
+from blvnet_lab.deploy.inference import compile_for_inference, optimize_for_inference
 from blvnet_lab.deploy.live import Stream
 from blvnet_lab.models import VideoNet, blvnet_tam, count_cost, load_model, tsn
 from blvnet_lab.models.networks import Depth

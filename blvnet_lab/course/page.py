@@ -20,7 +20,7 @@ from blvnet_lab.course.written import Written, internet_advice
 from blvnet_lab.data import DataSet, read_frames, sample_uniform
 from blvnet_lab.data.transforms import MEAN, STD
 from blvnet_lab.datasets.motion import FPS
-from blvnet_lab.deploy.graphs import export_stream, export_with_taps
+from blvnet_lab.deploy.variants import export_stream, export_with_taps
 from blvnet_lab.introspect.taps import tams
 from blvnet_lab.models import load_model
 from blvnet_lab.paths import PACKAGE, check_absent, check_target, data_samples, write_files

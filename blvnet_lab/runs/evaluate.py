@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from blvnet_lab.data import ClipDataset, DataSet, view_transform
 from blvnet_lab.data.dataset_files import PART, clip_names
 from blvnet_lab.datasets.motion import CLASSES, REVERSAL
-from blvnet_lab.deploy.compiled import Precision, compile_for_inference
+from blvnet_lab.deploy.inference import Precision, compile_for_inference
 from blvnet_lab.deploy.live import Stream
 from blvnet_lab.models import VideoNet
 from blvnet_lab.paths import atomic_write, check_target, free_name

@@ -29,7 +29,7 @@ from blvnet_lab.data.probing import VideoInfo, pack_info, refuse_damage
 from blvnet_lab.data.reading import decode_frames
 from blvnet_lab.datasets.encoding import showing_of, write_h264
 from blvnet_lab.datasets.layouts import VIDEO_SUFFIXES
-from blvnet_lab.deploy.compiled import Precision
+from blvnet_lab.deploy.inference import Precision
 from blvnet_lab.deploy.live import Stream, frame_edges
 from blvnet_lab.models import VideoNet
 from blvnet_lab.paths import atomic_write, check_target

@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from blvnet_lab.data import VideoReadError, evaluation_transform
-from blvnet_lab.deploy.compiled import Precision, compile_for_inference
+from blvnet_lab.deploy.inference import Precision, compile_for_inference
 from blvnet_lab.deploy.live import Stream
 from blvnet_lab.models import BigLittleNet
 from blvnet_lab.models.networks import architecture_of

@@ -1,13 +1,15 @@
-"""Compile a network for this machine's processor: its fastest form, made once and kept.
+"""Prepare a network for inference: fold it, or compile it for this machine's processor.
 
-from blvnet_lab.deploy import compile_for_inference
-fast = compile_for_inference(model, (224, 224), "bfloat16")
-logits = fast(clip)                     # (B, T, C, 224, 224) -> (B, num_classes), float32
+    from blvnet_lab.deploy import compile_for_inference, optimize_for_inference
+    fast = optimize_for_inference(model)
+    logits = fast(clip)                     # equal to rounding
+    fastest = compile_for_inference(model, (224, 224), "bfloat16")
+    logits = fastest(clip)                  # (B, T, C, 224, 224) -> (B, num_classes), float32
 
-The folded network becomes machine code (AOTInductor), with weights in the layout that suits the
-processor best, and each weighted sum and its ReLU in a single pass over memory. That takes about a
-minute, once. The package is a program, so it is kept in the user's cache and not beside the
-checkpoint, where it could be somebody else's.
+A folded network makes fewer passes over memory. Compiled, it is machine code (AOTInductor), with
+weights in the layout that suits the processor best, and each weighted sum and its ReLU in a single
+pass over memory. That takes about a minute, once. The package is a program, so it is kept in the
+user's cache and not beside the checkpoint, where it could be somebody else's.
 """
 
 import copy
@@ -16,7 +18,8 @@ import logging
 import os
 import platform
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -24,14 +27,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import ExportedProgram
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils import _pytree as pytree
 
 from blvnet_lab.data.dataset import on_cpu
-from blvnet_lab.deploy.export import deviation
-from blvnet_lab.deploy.fold import optimize_for_inference
 from blvnet_lab.deploy.live import Step, Stream
 from blvnet_lab.models.bottleneck import Block
 from blvnet_lab.models.networks import VideoNet, architecture_of
+from blvnet_lab.models.wrapped import check_as_built
 from blvnet_lab.threads import keep_memory
 
 log = logging.getLogger("blvnet_lab")
@@ -41,6 +44,54 @@ Precision = Literal["float32", "bfloat16"]
 TOLERANCES = {"float32": 1e-4, "bfloat16": 0.1}
 # The number of threads is decided by the process that runs the package, not the one that made it.
 OPTIONS = {"freezing": True, "cpp.dynamic_threads": True}
+
+
+class ConvReLU(nn.Conv2d):
+    """A convolution followed by a ReLU in place, which is safe: nothing else uses its result."""
+
+    def __init__(self, conv: nn.Conv2d):
+        sizes = (conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding)
+        super().__init__(*sizes, device="meta")
+        self.weight, self.bias = conv.weight, conv.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu_(super().forward(x))
+
+
+def optimize_for_inference(model: VideoNet) -> VideoNet:
+    """Copy a model and fold each batch norm, and the ReLU after it, into its convolution.
+
+    In eval mode a batch norm only scales and shifts, which the convolution before it can do as
+    well. The copy is in channels-last layout, where the numbers of a pixel lie together, as matrix
+    products need them, and in eval mode without gradients; `capture` and `edit` work as before.
+
+    Raises TypeError for a model that is not from one of our builders (a compiled one, say),
+    ValueError for one that is folded already or that other tools have changed.
+    """
+    if not isinstance(model, VideoNet):
+        raise TypeError(
+            f"expected a model from tsn, tsn_blnet, blvnet or blvnet_tam, got "
+            f"{type(model).__name__}: give the network itself; optimize first, then torch.compile"
+        )
+    if model.folded:
+        raise ValueError("expected a model with batch norms, got one that is folded already")
+    check_as_built(model)
+    model = copy.deepcopy(model).eval()
+    for parent in model.modules():
+        _merge(parent, nn.BatchNorm2d, fuse_conv_bn_eval)
+        # With the batch norms gone, a ReLU may follow its convolution directly.
+        _merge(parent, nn.ReLU, lambda conv, _: ConvReLU(conv))
+    model.folded, model.grad_checkpointing = True, False
+    return model.requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def _merge(parent: nn.Module, kind: type[nn.Module], merged: Callable[..., nn.Conv2d]) -> None:
+    """Replace each convolution followed by a child of this kind by `merged(conv, child)`."""
+    children = [(k, m) for k, m in parent.named_children() if not isinstance(m, nn.Identity)]
+    for (name, conv), (after, follower) in pairwise(children):
+        if isinstance(conv, nn.Conv2d) and isinstance(follower, kind):
+            setattr(parent, name, merged(conv, follower).eval())
+            setattr(parent, after, nn.Identity().eval())
 
 
 class CompiledNet(nn.Module):
@@ -242,3 +293,9 @@ def _digest(program: ExportedProgram) -> str:
         processor = [platform.machine(), platform.processor()]
     found.update(repr([torch.__version__, OPTIONS, processor]).encode())
     return found.hexdigest()[:12]
+
+
+def deviation(found: Iterable[Tensor], wanted: Iterable[Tensor]) -> Tensor:
+    """Find the largest difference, relative to the largest wanted number."""
+    found, wanted = (torch.cat([x.float().flatten() for x in part]) for part in (found, wanted))
+    return (found - wanted).abs().max() / wanted.abs().max().clamp(min=1e-30)  # all may be 0
