@@ -48,6 +48,7 @@ from blvnet_lab.training.loading import (
     training_loader,
 )
 from blvnet_lab.training.recipe import Augmentation, Hardware, Network, Output, Recipe, Views
+from blvnet_lab.weights import official
 
 CPU = torch.device("cpu")
 SHORT = short_recipe()
@@ -1029,7 +1030,7 @@ def value(tensor: Tensor) -> float:
 @pytest.mark.parametrize("source", ["file", "download"])
 def test_start_from_a_resnet_of_torchvision(source, resnet, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(run_module, "torchvision_resnet", lambda depth: asked.append(1) or resnet)
+    monkeypatch.setattr(official, "torchvision_resnet", lambda depth: asked.append(1) or resnet)
     torch.save(resnet, tmp_path / "resnet50.pth")
     given = str(tmp_path / "resnet50.pth") if source == "file" else "torchvision"
     model = empty(tsn, num_frames=4, num_classes=2)

@@ -19,7 +19,8 @@ from nets import watched
 
 from blvnet_lab.models import blvnet, blvnet_tam, load_model, load_notes, tsn, tsn_blnet
 from blvnet_lab.weights import import_official, load_official
-from blvnet_lab.weights.official import bare_state_dict, read_published
+from blvnet_lab.weights.names import bare_state_dict
+from blvnet_lab.weights.official import read_published
 
 DATA = Path(__file__).parent / "data"
 CASES = json.loads((DATA / "official_cases.json").read_text())

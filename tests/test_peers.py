@@ -22,7 +22,7 @@ from blvnet_lab.introspect.taps import tam_roles, tam_weights
 from blvnet_lab.models import TAM, blvnet_tam, load_model, save_model, tsn
 from blvnet_lab.runs.train import start_from
 from blvnet_lab.weights import import_official, load_official, load_resnet
-from blvnet_lab.weights.released import RELEASED
+from blvnet_lab.weights.official import RELEASED
 from blvnet_lab.weights.taps import load_taps, save_taps
 
 DATA = Path(__file__).parent / "data"

@@ -23,9 +23,7 @@ from blvnet_lab.training.checkpoint import load_trained, save_trained
 from blvnet_lab.training.distributed import process_group
 from blvnet_lab.training.engine import Fitted, build, fit
 from blvnet_lab.training.recipe import Output, Recipe
-from blvnet_lab.weights.official import Published, load_official, read_published
-from blvnet_lab.weights.released import RELEASED, released_file
-from blvnet_lab.weights.torchvision import check_depth, is_resnet, load_resnet, torchvision_resnet
+from blvnet_lab.weights import official
 
 
 @dataclass(frozen=True)
@@ -146,24 +144,24 @@ def start_from(model: VideoNet, source: str, classes: Sequence[str] = ()) -> Loa
     the download failed.
     """
     if source == "torchvision":
-        check_depth(model)
-        return load_resnet(model, torchvision_resnet(model.arguments["depth"]))
-    source = released_file(source)
+        official.check_depth(model)
+        return official.load_resnet(model, official.torchvision_resnet(model.arguments["depth"]))
+    source = official.released_file(source)
     if not Path(source).is_file():
         raise ValueError(
             'expected a file with weights to start from, "torchvision" or a name out of '
-            f"{', '.join(RELEASED)}, but there is no file {source}"
+            f"{', '.join(official.RELEASED)}, but there is no file {source}"
         )
     if Path(source).suffix != ".safetensors":
         contents = read_pickle(source)
         if not checkpoint.is_checkpoint(contents):
-            if is_resnet(contents):
-                return load_resnet(model, contents)
-            found = read_published(source)
+            if official.is_resnet(contents):
+                return official.load_resnet(model, contents)
+            found = official.read_published(source)
             _check_kind(model, found)
             theirs = found.weights.get("classifier.weight")
             is_other = theirs is None or theirs.shape != model.classifier.weight.shape
-            return load_official(model, found, keeps_classifier=is_other)
+            return official.load_official(model, found, keeps_classifier=is_other)
     trained = load_trained(source)
     weights, report = trained.model.state_dict(), LoadReport("own")
     _check_taps(model, trained.model.architecture, trained.model.causal, weights)
@@ -181,7 +179,7 @@ def start_from(model: VideoNet, source: str, classes: Sequence[str] = ()) -> Loa
     return load_exactly(model, weights, report, remedy)
 
 
-def _check_kind(model: VideoNet, found: Published) -> None:
+def _check_kind(model: VideoNet, found: official.Published) -> None:
     """Raise ValueError if a published network is of another kind or depth than the model."""
     kind, depth, theirs = model.architecture, model.arguments["depth"], found.sizes["depth"]
     fitting = {"tsn": ("tsn", "tsm", "tam_resnet"), "tsm": ("tsm", "tam_resnet")}

@@ -1,4 +1,3 @@
 """Weights to start from: published checkpoints, and the ResNets of torchvision."""
 
-from blvnet_lab.weights.official import import_official, load_official
-from blvnet_lab.weights.torchvision import load_resnet
+from blvnet_lab.weights.official import import_official, load_official, load_resnet

@@ -11,13 +11,19 @@
 Training checkpoints wrap each of them in `{"state_dict": ...}`, and may put `module.` before keys.
 """
 
+import os
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from blvnet_lab.models.files import listed, read_pickle
 from blvnet_lab.models.tam import tsm_taps
+
+Checkpoint = Mapping[str, Any] | str | os.PathLike  # a state dict, perhaps wrapped, or its file
+STATE_DICT = "the state dict"
 
 IMAGE_CLASSES, CLASSIFIER = 1000, "classifier."
 # Their module name -> ours, applied in this order; everything else keeps its name.
@@ -48,9 +54,39 @@ BIG_LITTLE = [
     (r"layer([1234])\.", r"stage\1."),
     (r"(?:new_)?fc\.", CLASSIFIER),
 ]
+RESNET_IN_BIG_LITTLE = [
+    # Here all shortcuts with a convolution are strided, and begin with average pooling.
+    (r"(.*\.downsample)\.1\.", r"\1.2."),
+    (r"(.*\.downsample)\.0\.", r"\1.1."),
+    (r"layer1\.2\.", "stage1.fusion."),  # the last block of each stage
+    (r"layer2\.3\.", "stage2.fusion."),
+    (r"layer3\.5\.", "stage3.fusion."),
+    (r"layer([123])\.", r"stage\1.big."),
+    *RESNET,
+]
 TAP = re.compile(r"(.*tam)\.(?:(prev|curr|next)(?:_se)?|blending_layers\.(\d+))(?:\.fc1)?\.weight")
 TAP_ORDER = {"prev": 0, "curr": 1, "next": 2}
 OF_THE_INPUT = "data_preprocessor."  # mean and deviation, in older mmaction2 files
+
+
+def bare_state_dict(checkpoint: Checkpoint, origin: str = STATE_DICT) -> dict[str, Tensor]:
+    """Extract the tensors from what training checkpoints wrap around them."""
+    contents: object = checkpoint
+    if isinstance(checkpoint, str | os.PathLike):
+        origin, contents = os.fspath(checkpoint), read_pickle(checkpoint)
+    if isinstance(contents, Mapping) and isinstance(contents.get("state_dict"), Mapping):
+        contents = contents["state_dict"]
+    if not isinstance(contents, Mapping) or not contents:
+        what = "an empty one" if contents == {} else type(contents).__name__
+        raise ValueError(f"{origin}: expected a state dict, got {what}; give the published file")
+    tensors = {k: v for k, v in contents.items() if isinstance(k, str) and isinstance(v, Tensor)}
+    if others := [str(key) for key in contents if key not in tensors]:
+        raise ValueError(f"{origin}: expected tensors only, but these are none: {listed(others)}")
+    if not any(key.endswith(".num_batches_tracked") for key in tensors):
+        # Older files have no batch counters; like PyTorch, start them at 0. No result needs them.
+        norms = [key.removesuffix("running_var") for key in tensors if key.endswith(".running_var")]
+        tensors |= {f"{norm}num_batches_tracked": torch.tensor(0) for norm in norms}
+    return {key.removeprefix("module."): tensor for key, tensor in tensors.items()}
 
 
 def layout_of(names: Iterable[str]) -> str:

@@ -1,33 +1,60 @@
-"""Read the checkpoints that others have published: big-little networks, TAM-ResNet, TSM, TSN.
+"""Load what others have published: big-little networks, TAM-ResNet, TSM, TSN, and ResNets.
 
-    from blvnet_lab.weights.official import import_official, load_official
+    from blvnet_lab.weights import import_official, load_official, load_resnet
     print(load_official(model, "checkpoint.pth.tar"))
     model = import_official("checkpoint.pth.tar", None).model   # builds the model that fits
+    print(load_resnet(blvnet_tam(depth=50), "resnet50-11ad3fa6.pth"))
 
-`names` lists the layouts, docs/weights.md says where to get such files. Nothing is loaded unless
-every tensor is accounted for: `strict=False` can silently leave a network without its weights.
+`names` lists the layouts. Some files have short names: `train --init tam-resnet50-k400`;
+docs/weights.md says how each was trained, how accurate it is, and which licence it has. Nothing is
+loaded unless every tensor is accounted for: `strict=False` can silently leave a network without its
+weights.
 """
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from blvnet_lab.models import VideoNet, save_model
 from blvnet_lab.models.files import BUILDERS, LoadReport, listed, load_exactly, read_pickle
-from blvnet_lab.models.networks import SIZES
+from blvnet_lab.models.networks import RESNETS, SIZES
 from blvnet_lab.models.tam import TapInit
 from blvnet_lab.paths import check_target
 from blvnet_lab.weights import names
-from blvnet_lab.weights.released import released_file
+from blvnet_lab.weights.names import Checkpoint
 
-Checkpoint = Mapping[str, Any] | str | os.PathLike  # a state dict, perhaps wrapped, or its file
-STATE_DICT = "the state dict"
+
+def _mmaction2(config: str, version: str) -> str:
+    folder = f"https://download.openmmlab.com/mmaction/v1.0/recognition/{config[:3]}"
+    return f"{folder}/{config}/{config}_{version}.pth"
+
+
+IBM = "https://github.com/IBM/action-recognition-pytorch/releases/download/weights-v0.1"
+MIT = "https://hanlab18.mit.edu/projects/tsm/models/TSM_kinetics_RGB_resnet50"
+TSM = "tsm_imagenet-pretrained-r50_8xb16-1x1x"
+TSN = "tsn_imagenet-pretrained-r50_8xb32-1x1x"
+RELEASED = {  # name -> address
+    "tam-resnet50-k400": f"{IBM}/K400-TAM-ResNet-50-f32.pth.tar",
+    "tam-resnet101-k400": f"{IBM}/K400-TAM-ResNet-101-f32.pth.tar",
+    "tam-resnet50-ssv2": f"{IBM}/SSV2-TAM-ResNet-50-f32.pth.tar",
+    "tam-resnet101-ssv2": f"{IBM}/SSV2-TAM-ResNet-101-f32.pth.tar",
+    "tsm-resnet50-k400": f"{MIT}_shift8_blockres_avg_segment8_e50.pth",
+    "tsm-resnet50-k400-dense": f"{MIT}_shift8_blockres_avg_segment8_e100_dense.pth",
+    "tsm-resnet50-k400-f16": f"{MIT}_shift8_blockres_avg_segment16_e50.pth",
+    "tsn-resnet50-k400": f"{MIT}_avg_segment5_e50.pth",
+    "mm-tsm-resnet50-k400": _mmaction2(f"{TSM}8-50e_kinetics400-rgb", "20220831-64d69186"),
+    "mm-tsm-resnet50-k400-f16": _mmaction2(f"{TSM}16-50e_kinetics400-rgb", "20220831-042b1748"),
+    "mm-tsm-resnet50-ssv2": _mmaction2(f"{TSM}8-50e_sthv2-rgb", "20230317-be0fc26e"),
+    "mm-tsm-resnet50-ssv2-f16": _mmaction2(f"{TSM}16-50e_sthv2-rgb", "20230317-ec6696ad"),
+    "mm-tsn-resnet50-ssv2": _mmaction2(f"{TSN}8-50e_sthv2-rgb", "20221122-ad2dbb37"),
+}
+HASH = re.compile(r"-([0-9a-f]{8})\.pth$")  # the first digits of the file's SHA-256
 ELSEWHERE = "a torchvision ResNet is read by blvnet_lab.weights.load_resnet, or by `train --init`"
 # What tensors do not say is found in mmaction2's configuration, else in the file's name (TSM's
 # shift8_..._segment8, IBM's -f32) or in IBM's `arch`.
@@ -37,6 +64,7 @@ SAID = {
 }
 MMACTION2_DEFAULT = 8  # for both, in a TSM
 BLOCK = re.compile(r"stage(\d)\.(?:big\.)?(\d+|fusion)\.")  # the fusion is a stage's last block
+NOT_IN_RESNET = re.compile(r"(stem\.(big|little|fusion)|stage\d\.little|classifier)\..*|.*\.taps")
 OTHER_NETWORK = re.compile(r"-b\d+-max|-ts-(?:max|avg)")  # in IBM's `arch`: temporal pooling
 
 
@@ -159,7 +187,7 @@ def read_published(checkpoint: Checkpoint, shift_div: int | None = None) -> Publ
     contents, name = checkpoint, ""
     if not isinstance(checkpoint, Mapping):
         contents, name = read_pickle(checkpoint), Path(checkpoint).name
-    tensors = bare_state_dict(contents, name or STATE_DICT)
+    tensors = names.bare_state_dict(contents, name or names.STATE_DICT)
     is_tsm = names.is_shifted(tensors)
     said = _said(contents, name, is_tsm)
     if is_tsm and shift_div is None and "shift_div" not in said:
@@ -180,26 +208,6 @@ def read_published(checkpoint: Checkpoint, shift_div: int | None = None) -> Publ
     sizes |= {fact: said[fact] for fact in said if fact == "num_frames"}
     architecture = "tam_resnet" if layout == "ibm" else "tsm" if is_tsm else "tsn"
     return Published(layout, ours, ignored, architecture, sizes)
-
-
-def bare_state_dict(checkpoint: Checkpoint, origin: str = STATE_DICT) -> dict[str, Tensor]:
-    """Extract the tensors from what training checkpoints wrap around them."""
-    contents: object = checkpoint
-    if isinstance(checkpoint, str | os.PathLike):
-        origin, contents = os.fspath(checkpoint), read_pickle(checkpoint)
-    if isinstance(contents, Mapping) and isinstance(contents.get("state_dict"), Mapping):
-        contents = contents["state_dict"]
-    if not isinstance(contents, Mapping) or not contents:
-        what = "an empty one" if contents == {} else type(contents).__name__
-        raise ValueError(f"{origin}: expected a state dict, got {what}; give the published file")
-    tensors = {k: v for k, v in contents.items() if isinstance(k, str) and isinstance(v, Tensor)}
-    if others := [str(key) for key in contents if key not in tensors]:
-        raise ValueError(f"{origin}: expected tensors only, but these are none: {listed(others)}")
-    if not any(key.endswith(".num_batches_tracked") for key in tensors):
-        # Older files have no batch counters; like PyTorch, start them at 0. No result needs them.
-        norms = [key.removesuffix("running_var") for key in tensors if key.endswith(".running_var")]
-        tensors |= {f"{norm}num_batches_tracked": torch.tensor(0) for norm in norms}
-    return {key.removeprefix("module."): tensor for key, tensor in tensors.items()}
 
 
 def _said(contents: Mapping[str, Any], name: str, is_tsm: bool) -> dict[str, int]:
@@ -248,3 +256,79 @@ def _sizes_of(ours: Mapping[str, Tensor], has_branches: bool) -> dict[str, int]:
     if "alpha" in sizes:
         sizes["alpha"] = SIZES[sizes["depth"]].width // sizes["alpha"]
     return sizes
+
+
+def load_resnet(model: VideoNet, checkpoint: Checkpoint) -> LoadReport:
+    """Load the weights of a torchvision ResNet, trained on ImageNet, into one of our models.
+
+    TSN is that ResNet, and takes all of it but the classifier; so do TSM and TAM-ResNet. A
+    big-little network of depth 50 has the blocks of ResNet-50, too: in stages 1 to 3 the big branch
+    and, as the last block, the fusion; and all of stage 4. It is a start, not the same function:
+    other blocks halve the resolution, and their shortcuts average.
+
+    Args:
+        model: from `tsn` (also with a temporal module) of any depth but "tiny", or from
+            `blvnet_tam`, `blvnet` or `tsn_blnet` with depth 50.
+        checkpoint: the state dict of the ResNet of that depth, or the path of a file with it; its
+            classifier is not used.
+
+    Raises ValueError as `load_official`, or if no ResNet fits the model's depth.
+    """
+    check_depth(model)
+    resnet = names.bare_state_dict(checkpoint)
+    kept = [key for key in model.state_dict() if NOT_IN_RESNET.fullmatch(key)]
+    report = LoadReport("resnet", kept=kept, ignored=[k for k in resnet if k.startswith("fc.")])
+    has_branches = model.architecture not in RESNETS.values()
+    renames = names.RESNET_IN_BIG_LITTLE if has_branches else names.RESNET
+    ours = {names.rename(k, renames): resnet[k] for k in resnet if k not in report.ignored}
+    remedy = f"Give the weights of torchvision.models.resnet{model.arguments['depth']}; published "
+    remedy += "bLResNets are read by blvnet_lab.weights.load_official"
+    return load_exactly(model, ours, report, remedy)
+
+
+def check_depth(model: VideoNet) -> None:
+    """Raise ValueError if no ResNet fits a model, before one is downloaded."""
+    name, depth = model.architecture, model.arguments["depth"]
+    if depth == "tiny" or (depth != 50 and name not in RESNETS.values()):
+        raise ValueError(
+            f"expected a network that has the blocks of a ResNet, got a {name} of depth {depth}: "
+            "build it with depth=50 (--network.depth 50)"
+        )
+
+
+def is_resnet(checkpoint: Checkpoint) -> bool:
+    """Tell a torchvision ResNet from other checkpoints by its tensor names."""
+    return names.layout_of(names.bare_state_dict(checkpoint)) == "resnet"
+
+
+def released_file(source: str) -> str:
+    """Download the weights with a name in `RELEASED`, once, and return their path.
+
+    Any other source is returned as it is. Raises OSError if the download fails.
+    """
+    return _download(f"the weights {source}", RELEASED[source]) if source in RELEASED else source
+
+
+def torchvision_resnet(depth: Literal[18, 34, 50, 101, 152]) -> str:
+    """Download torchvision's newest ImageNet weights, once, and return their path; or OSError."""
+    from torchvision.models import get_model_weights  # slow to import, and rarely needed
+
+    url = get_model_weights(f"resnet{depth}").DEFAULT.url
+    return _download(f"the ImageNet weights of ResNet-{depth}", url)
+
+
+def _download(what: str, url: str) -> str:
+    """Download a file, once, into the folder of `torch.hub`, and return its path."""
+    path = Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        known = HASH.search(url)
+        try:
+            torch.hub.download_url_to_file(url, str(path), known and known[1], progress=True)
+        # Errors of the connection, of the disk, and of a hash that does not match.
+        except (OSError, HTTPException, RuntimeError) as error:
+            raise OSError(
+                f"expected to download {what} from {url}, got: {type(error).__name__} {error}; try "
+                "again, or download that address on another machine and give the file's path"
+            ) from error
+    return str(path)

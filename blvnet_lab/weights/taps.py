@@ -19,8 +19,7 @@ from blvnet_lab.models import VideoNet
 from blvnet_lab.models.files import BUILDERS, read_pickle, safetensors_bytes
 from blvnet_lab.paths import atomic_write, check_target
 from blvnet_lab.training.checkpoint import is_checkpoint, load_trained
-from blvnet_lab.weights.official import import_official
-from blvnet_lab.weights.released import released_file
+from blvnet_lab.weights.official import import_official, released_file
 
 FORMAT = "blvnet_lab_taps"  # key of the file's metadata
 NUM_FRAMES = 16  # of imported networks; no tap depends on it
