@@ -13,21 +13,10 @@ from safetensors import safe_open
 from blvnet_lab import viz
 from blvnet_lab.data import DataSet
 from blvnet_lab.datasets.motion import CLASSES, write_dataset
-from blvnet_lab.runs import features as runs_features
+from blvnet_lab.runs import features as module
 from blvnet_lab.runs.compare import mean_over_videos
 from blvnet_lab.runs.evaluate import evaluate_file
-from blvnet_lab.runs.features import (
-    Features,
-    cross_validated,
-    extract_features,
-    features_of,
-    fit_linear,
-    flat_features,
-    linear,
-    nearest,
-    probe_features,
-    source_folds,
-)
+from blvnet_lab.runs.features import Features, extract_features, flat_features, probe_features
 from blvnet_lab.runs.predict import predict_video
 from blvnet_lab.training.checkpoint import Trained, load_trained, save_trained
 from blvnet_lab.training.engine import build
@@ -46,7 +35,7 @@ def test_the_classifier_makes_the_logits_of_the_features(builder, causal, views)
     model = network(builder, **({"causal": True} if causal else {}), dropout=0.5).float()
     clips = torch.randn(5, *views, 8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     data = [(clip, label) for label, clip in enumerate(clips)]
-    found, classifier = features_of(model, data, batch_size=4, device=CPU), model.classifier
+    found, classifier = module.features_of(model, data, batch_size=4, device=CPU), model.classifier
     assert found.logits.shape == (5, classifier.in_features)
     assert found.labels.tolist() == [*range(5)]
     logits = evaluate(model, data, device=CPU).logits  # the classifier is back
@@ -55,8 +44,8 @@ def test_the_classifier_makes_the_logits_of_the_features(builder, causal, views)
 
 
 def test_the_classifier_goes_where_the_model_goes(monkeypatch):
-    monkeypatch.setattr(runs_features, "evaluate", lambda model, data: model.to("meta"))
-    features_of(model := network(BUILDERS[0]), [])
+    monkeypatch.setattr(module, "evaluate", lambda model, data: model.to("meta"))
+    module.features_of(model := network(BUILDERS[0]), [])
     assert {weight.device.type for weight in model.parameters()} == {"meta"}
 
 
@@ -143,7 +132,7 @@ def test_files_that_hold_no_features(manifest, extracted, tmp_path, monkeypatch)
     ):
         with pytest.raises(ValueError, match=r"expected another file .* is read"):
             call()
-    monkeypatch.setattr(runs_features, "features_of", lambda *args, **options: pytest.fail("late"))
+    monkeypatch.setattr(module, "features_of", lambda *args, **options: pytest.fail("late"))
     with pytest.raises(ValueError, match='expected clips of split "test", got none'):
         split = ("train", "test")
         extract_features(checkpoint, manifest, out=tmp_path / "f.safetensors", split=split)
@@ -162,7 +151,8 @@ def clouds(count=60, classes=3, width=5, seed=0):
 @pytest.mark.parametrize("strength", [1e-3, 0.1, 10.0])
 def test_at_the_optimum_the_gradient_is_zero(strength):
     x, labels = clouds()
-    weight, bias = (part.numpy() for part in fit_linear(x, labels, 4, strength))  # one is unseen
+    found = module.fit_linear(x, labels, 4, strength)  # one is unseen
+    weight, bias = (part.numpy() for part in found)
     x, truth = x.double().numpy(), np.eye(4)[labels]
     scale = x.std(0)
     scale[1] = 1
@@ -171,17 +161,17 @@ def test_at_the_optimum_the_gradient_is_zero(strength):
     error = odds / odds.sum(1, keepdims=True) - truth
     assert np.abs(error.T @ z / len(x) + strength * folded).max() < 1.1e-5
     assert np.abs(error.mean(0)).max() < 1.1e-5
-    made = linear(torch.from_numpy(x), labels, 4, strength, torch.from_numpy(x[:7]))
+    made = module.linear(torch.from_numpy(x), labels, 4, strength, torch.from_numpy(x[:7]))
     np.testing.assert_allclose(made, x[:7] @ weight.T + bias, rtol=1e-6)
 
 
 @pytest.mark.parametrize("k", [1, 4, 99])
 def test_neighbours_are_those_found_one_by_one(k, monkeypatch):
-    monkeypatch.setattr(runs_features, "AT_ONCE", 2)
+    monkeypatch.setattr(module, "AT_ONCE", 2)
     (x, labels), (asked, _) = clouds(), clouds(9, seed=1)
     scale = x.double().std(0, correction=0)
     scale[1] = 1
-    for row, votes in zip(asked, nearest(x, labels, 3, k, asked), strict=True):
+    for row, votes in zip(asked, module.nearest(x, labels, 3, k, asked), strict=True):
         distances = []
         for other, label in zip(x, labels, strict=True):
             distances.append((float(((row - other) / scale).norm()), int(label)))
@@ -200,16 +190,16 @@ def test_clips_of_a_source_are_held_out_together():
     names = [f"v{number // 3}" for number in range(60)] + [""] * 20
     labels = [number // 30 for number in range(60)] + [0, 1] * 10
     clips = sources(names, labels)
-    folds = source_folds(clips).numpy()
+    folds = module.source_folds(clips).numpy()
     together = clips.assign(fold=folds)[:60].groupby("source_id")["fold"].nunique()
     assert (together == 1).all() and set(folds) == set(range(5))
     for label in (0, 1):  # ten sources and ten clips alone, of each class
         alone = np.array(labels) == label
         assert set(np.bincount(folds[alone], minlength=5)) <= {4, 6, 8, 10, 12}
     with pytest.raises(ValueError, match=r"two or more source videos, so that one .* got 1: add"):
-        source_folds(sources(["v"] * 4, [0, 1, 0, 1]))
+        module.source_folds(sources(["v"] * 4, [0, 1, 0, 1]))
     parts = clips.assign(source_id="", path=[f"{k // 4}.mp4#t={k},{k + 0.5}" for k in range(80)])
-    parts["fold"] = source_folds(parts).numpy()
+    parts["fold"] = module.source_folds(parts).numpy()
     assert (parts.groupby(parts["path"].str[:2])["fold"].nunique() == 1).all()
 
 
@@ -227,7 +217,7 @@ def test_a_setting_is_chosen_by_clips_that_were_not_seen():
         logits = torch.nn.functional.one_hot(torch.where(right, truth, 1 - truth), 2).double()
         return logits * (2 if setting == 3 else 1)  # surer, where it is wrong, too
 
-    assert cross_validated(method, [1, 2, 3, 4], features) == 3
+    assert module.cross_validated(method, [1, 2, 3, 4], features) == 3
     assert sorted(asked) == [(s, number) for s in (1, 2, 3, 4) for number in range(30)]
 
 

@@ -18,15 +18,7 @@ from torch.utils.data import TensorDataset
 from blvnet_lab.data import DataSet
 from blvnet_lab.runs import plan as planning
 from blvnet_lab.runs.memory import count_memory, kept_for_backward, most_at_once
-from blvnet_lab.runs.plan import (
-    USABLE,
-    USABLE_CPU,
-    DataSize,
-    TrainingPlan,
-    manifest_size,
-    measure,
-    plan_training,
-)
+from blvnet_lab.runs.plan import USABLE, USABLE_CPU, DataSize, TrainingPlan, plan_training
 from blvnet_lab.training import engine
 from blvnet_lab.training.engine import build, fit
 from blvnet_lab.training.evaluation import autocast
@@ -311,7 +303,7 @@ def test_memory_of_this_machine():
 
 # ---------------------------------------------------------------- measuring
 def measured(recipe: Recipe, most: int, processes: int = 1):
-    return measure(recipe, 5, count_memory(recipe, 5), CPU, most, processes)
+    return planning.measure(recipe, 5, count_memory(recipe, 5), CPU, most, processes)
 
 
 @pytest.mark.parametrize(
@@ -356,7 +348,7 @@ def test_measured_as_the_recipe_says(monkeypatch):
     recipe = on(replace(SMALL, learning_rate=1e6, clip_norm=1.0), **hardware)
     memory, rng = count_memory(recipe, 5), torch.get_rng_state()
     hook = nn.modules.module.register_module_forward_hook(look)
-    rate, _, same = measure(recipe, 5, memory, CPU, 6)
+    rate, _, same = planning.measure(recipe, 5, memory, CPU, 6)
     hook.remove()
     assert torch.equal(torch.get_rng_state(), rng)
     assert seen == [(clips, (32, 32), torch.bfloat16, False) for clips in (2, 4, 6, 6, 6)]
@@ -371,7 +363,7 @@ def test_size_of_a_manifest(tmp_path):
         table = pd.DataFrame(rows, columns=["path", "label", "split", "status"])
         table["class_name"] = ["ab"[label] for label in table["label"]]
         table.to_csv(tmp_path / "manifest.csv", index=False)
-        return manifest_size(DataSet.read(tmp_path / "manifest.csv"))
+        return planning.manifest_size(DataSet.read(tmp_path / "manifest.csv"))
 
     video = next(SAMPLES.glob("train/*/*.mp4"))
     rows = [

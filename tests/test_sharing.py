@@ -25,7 +25,6 @@ from blvnet_lab.data.sharing import KeptFrames, free_memory
 from blvnet_lab.data.transforms import CROP_SCALES
 from blvnet_lab.runs import plan as planning
 from blvnet_lab.runs.memory import count_memory
-from blvnet_lab.runs.plan import frames_in_memory
 from blvnet_lab.runs.train import clip_datasets
 from blvnet_lab.training.distributed import Ranks
 from blvnet_lab.training.engine import build
@@ -203,7 +202,7 @@ def test_frames_are_read_no_larger_than_crops_show(tmp_path):
         whole = ClipDataset(DataSet.read(written), "val", 4, val.transform, **options)
         assert torch.equal(val[0][0], whole[0][0])
         # What is planned is what is taken.
-        planned = frames_in_memory(DataSet.read(written), recipe)
+        planned = planning.frames_in_memory(DataSet.read(written), recipe)
         assert planned == (train.videos.num_bytes, val.videos.num_bytes)
 
 
@@ -235,7 +234,7 @@ def test_a_plan_says_what_is_kept(manifest, monkeypatch):
     monkeypatch.setattr(planning, "pick_device", lambda: CPU)
     found = planning.plan_training(manifest, RECIPE, clips_per_second=1.0)
     assert found.kept_frames == found.all_frames
-    assert found.all_frames == sum(frames_in_memory(DataSet.read(manifest), RECIPE))
+    assert found.all_frames == sum(planning.frames_in_memory(DataSet.read(manifest), RECIPE))
     assert found.main_memory - found.kept_frames > 100e6
     frames = planning._in(planning.BYTES, found.all_frames)
     kept = f"{frames} of it for frames kept in memory, out of {frames}"
