@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass
 from functools import partial
+from inspect import signature
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
@@ -103,7 +104,11 @@ def run_typed(words: Sequence[str]) -> None:
         tyro.extras.subcommand_cli_from_dict(overview, args=words, description=ABOUT, prog=program)
     # Only this command: a misspelled option is then answered with this command's options.
     command = as_command(name, words)
-    result = tyro.cli(command, prog=f"{program} {name}", args=words[1:])
+    try:
+        result = tyro.cli(command, prog=f"{program} {name}", args=words[1:])
+    except SystemExit as ended:
+        refuse_further_files(name, words, ended)
+        raise
     if is_first():
         print(result)
         if name in DRAWN and getattr(result, DRAWN[name]) is not None:
@@ -112,6 +117,18 @@ def run_typed(words: Sequence[str]) -> None:
             open_lab(result.start)
     if stopped := getattr(getattr(result, "fitted", None), "stopped", ""):
         sys.exit(128 + getattr(signal, stopped, signal.SIGTERM))  # or `train && evaluate` goes on
+
+
+def refuse_further_files(name: str, words: Sequence[str], ended: SystemExit) -> None:
+    """Raise ValueError for more files than a command takes (*.mp4): tyro calls them options."""
+    known = signature(find(name)).parameters.values()
+    takes = [each.name.upper() for each in known if each.kind is each.POSITIONAL_ONLY]
+    files = [
+        word for before, word in pairwise(words) if before[:2] != "--" and os.path.exists(word)
+    ]
+    if ended.code == 2 and len(files) > len(takes):
+        got = f"got {len(files)} files: run it once for each"
+        raise ValueError(f"expected {name} {' '.join(takes)} and no further file, {got}") from ended
 
 
 def is_first() -> bool:
