@@ -686,6 +686,8 @@ def test_annotations_that_cannot_be(tmp_path):
     ):
         with pytest.raises((ValueError, OSError), match=words):
             write_annotated(answer(1.0), video, target)
+        with pytest.raises((ValueError, OSError), match=words):  # before the network is read
+            predict_video(tmp_path / "none.safetensors", video, annotate=target)
     assert video.read_bytes() == before
     (tmp_path / "own.mp4").write_bytes(b"somebody's")
     with pytest.warns(UserWarning, match=r"own\.mp4 before: it is now .*own\.1\.mp4"):

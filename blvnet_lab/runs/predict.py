@@ -122,6 +122,8 @@ def predict_video(
         raise ValueError(f"expected top to be at least 1 class, got {top}")
     if over_time.out is not None:
         check_target(over_time.out, ".csv")
+    if annotate is not None:
+        check_target(annotate, ".mp4", read=[video])
     names = sorted(os.listdir(video)) if os.path.isdir(video) else []
     if videos := [name for name in names if Path(name).suffix.lower() in VIDEO_SUFFIXES]:
         got = f"{video}, a folder with {len(videos)}: name one, such as {Path(video, videos[0])}"
