@@ -28,16 +28,18 @@ from blvnet_lab.datasets import remote as remote_module
 from blvnet_lab.datasets.inventory import build_manifest
 from blvnet_lab.datasets.kinetics_plan import compare_releases
 from blvnet_lab.datasets.kinetics_subset import fetch_subset, plan_subset
-from blvnet_lab.datasets.mirror import (
+from blvnet_lab.datasets.reencoding import CODINGS, reencode_video
+from blvnet_lab.datasets.remote import (
     FOLDERS,
     REPLACEMENTS,
+    DownloadError,
+    MissingError,
     QuietHandler,
+    RemoteFile,
     serve_mirror,
     tar_bytes,
     write_mirror,
 )
-from blvnet_lab.datasets.reencoding import CODINGS, reencode_video
-from blvnet_lab.datasets.remote import DownloadError, MissingError, RemoteFile
 from blvnet_lab.datasets.selection import Selection
 from blvnet_lab.datasets.sources import count_shared
 from blvnet_lab.paths import data_samples

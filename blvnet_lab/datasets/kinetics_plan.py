@@ -20,7 +20,6 @@ import pandas as pd
 from blvnet_lab.data.dataset_files import COLUMNS
 from blvnet_lab.datasets import remote
 from blvnet_lab.datasets.journal import in_units
-from blvnet_lab.datasets.mirror import FOLDERS, OFFICIAL, REPLACEMENTS, class_archive
 from blvnet_lab.datasets.published import kinetics_name, read_kinetics_rows
 from blvnet_lab.datasets.selection import Selection
 from blvnet_lab.paths import plain_name
@@ -100,7 +99,7 @@ def plan_subset(
     selection: Selection,
     *,
     dataset: str = "kinetics400",
-    mirror: str = OFFICIAL,
+    mirror: str = remote.OFFICIAL,
     short_side: int | None = None,
     partly: bool = False,
 ) -> SubsetPlan:
@@ -111,8 +110,8 @@ def plan_subset(
     does not answer, lacks these files, or sends something else.
     """
     splits = list(selection.split) or ["val"]
-    if dataset not in FOLDERS:
-        raise ValueError(f"expected one of {', '.join(FOLDERS)}, got {dataset}")
+    if dataset not in remote.FOLDERS:
+        raise ValueError(f"expected one of {', '.join(remote.FOLDERS)}, got {dataset}")
     if sorted(splits) not in (["train"], ["val"], ["train", "val"]):
         raise ValueError(f"expected the splits train, val or both, got {', '.join(splits)}")
     if not (selection.classes or selection.class_list or selection.num_classes is not None):
@@ -132,8 +131,8 @@ def plan_subset(
     chosen = chosen if partly else selection.choose_classes(known)
     is_mixed = dataset == "kinetics400"
     groups = [] if is_mixed else product(splits, chosen)
-    group_of = {class_archive(dataset, *group, known): group for group in groups}
-    parts = [REPLACEMENTS, *names] if is_mixed else [*group_of]
+    group_of = {remote.class_archive(dataset, *group, known): group for group in groups}
+    parts = [remote.REPLACEMENTS, *names] if is_mixed else [*group_of]
     with ThreadPoolExecutor(8) as pool:
         asked = pool.map(remote.remote_size, [urljoin(mirror, part) for part in parts])
         sizes = [*tqdm(asked, "sizes of the parts", len(parts), leave=False, unit="part")]
@@ -173,7 +172,7 @@ def compare_releases(plan: SubsetPlan) -> pd.DataFrame:
     """Compare what the classes of a plan take from each release of Kinetics; fetch no clips."""
     columns, table = ["classes", "GB to read", "minutes", "clips"], {}
     wanted = replace(plan.selection, classes=plan.classes, class_list=None, num_classes=None)
-    for dataset in tqdm(FOLDERS, "lists of releases", leave=False, unit="release"):
+    for dataset in tqdm(remote.FOLDERS, "lists of releases", leave=False, unit="release"):
         other = plan_subset(plan.out, wanted, dataset=dataset, mirror=plan.mirror, partly=True)
         gb = float(f"{other.bytes_to_read / 1e9:.3g}")
         table[dataset] = len(other.classes), gb, other.minutes, other.expected_clips
@@ -182,7 +181,7 @@ def compare_releases(plan: SubsetPlan) -> pd.DataFrame:
 
 def _fetch_lists(dataset: str, mirror: str, split: str) -> tuple[str, pd.DataFrame, list[str]]:
     """Fetch a split's annotations, and the names or full addresses of its archives."""
-    folder = FOLDERS[dataset]
+    folder = remote.FOLDERS[dataset]
     url = f"{mirror}{folder}/annotations/{split}.csv"
     text = remote.fetch_text(url)
     try:
@@ -191,7 +190,7 @@ def _fetch_lists(dataset: str, mirror: str, split: str) -> tuple[str, pd.DataFra
         raise remote.DownloadError(str(error)) from error
     url = f"{mirror}{folder}/{split}/k{folder}_{split}_path.txt"
     lines = filter(None, map(str.strip, remote.fetch_text(url).splitlines()))
-    names = [line.removeprefix(OFFICIAL).replace(" ", "%20") for line in lines]
+    names = [line.removeprefix(remote.OFFICIAL).replace(" ", "%20") for line in lines]
     if not names or not all(name.endswith((".tar", ".tar.gz", ".tgz")) for name in names):
         raise remote.DownloadError(f"{url}: expected a list of tar archives, got {names[:1]}")
     return text, table, names

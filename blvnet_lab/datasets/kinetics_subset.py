@@ -27,7 +27,6 @@ from blvnet_lab.datasets import kinetics_plan, remote
 from blvnet_lab.datasets.inventory import ID_LENGTH, table_values
 from blvnet_lab.datasets.journal import Journal, Tables, in_units, write_tables
 from blvnet_lab.datasets.kinetics_plan import SubsetPlan, clip_rows, compare_releases, plan_subset
-from blvnet_lab.datasets.mirror import FOLDERS, OFFICIAL, REPLACEMENTS, serve_mirror, write_mirror
 from blvnet_lab.datasets.reencoding import CODINGS, EARLIER, write_small
 from blvnet_lab.datasets.selection import Selection, mirror_table
 from blvnet_lab.datasets.sources import divide, one_sided_classes
@@ -44,7 +43,7 @@ def subset(
     dataset: Literal["kinetics400", "kinetics600", "kinetics700-2020"],
     /,
     out: Path,
-    mirror: str = OFFICIAL,
+    mirror: str = remote.OFFICIAL,
     selection: Selection = UP_TO_100,
     short_side: int | None = None,
     compare: bool = False,
@@ -70,7 +69,8 @@ def subset(
     with ExitStack() as stack:
         if mirror == "sample":
             folder = stack.enter_context(TemporaryDirectory())
-            mirror = stack.enter_context(serve_mirror(write_mirror(folder, FOLDERS)))
+            copy = remote.write_mirror(folder, remote.FOLDERS)
+            mirror = stack.enter_context(remote.serve_mirror(copy))
         plan = plan_subset(out, selection, dataset=dataset, mirror=mirror, short_side=short_side)
         if compare:
             return compare_releases(plan).to_string()
@@ -82,7 +82,7 @@ def subset(
             return "nothing was fetched"
         found = fetch_subset(plan)
     parts = found.problems[found.problems["kind"] == "missing part"]
-    if set(parts["name"]) - {REPLACEMENTS}:
+    if set(parts["name"]) - {remote.REPLACEMENTS}:
         raise remote.DownloadError(f"{found}\nsome parts are missing: run the same command again")
     return found
 
@@ -259,8 +259,8 @@ class _Fetching:
         for group, number in lacking.items():
             problems.append(("class with fewer clips", *group, f"{number} of {quota[group]}"))
         problems += [("video without row", of[n][0], n, of[n][1]) for n in unlisted]
-        waiting = [part for part in plan.parts if part != REPLACEMENTS and not self.is_done(part)]
-        unread = {plan.group_of.get(part) for part in waiting}  # None: any class may be in it
+        parts = plan.parts.keys() - {remote.REPLACEMENTS}  # of no group: any class may be in it
+        unread = {plan.group_of.get(part) for part in parts if not self.is_done(part)}
         for row in rows[~rows["kept"] & ~rows["unreadable"]].itertuples():
             if (group := of[row.Index]) in lacking and not unread & {group, None}:
                 problems.append(("row without video", row.split, row.Index, row.class_name))
