@@ -52,7 +52,7 @@ COMMANDS = {
     "instructor": "course.instructor:write_instructor",
     "slides": "course.slides:write_slides",
     "site": "course.site:write_site",
-    "page": "course.page:write_page",
+    "page": "course.site:write_page",
 }
 
 

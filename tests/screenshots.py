@@ -10,7 +10,7 @@ from test_browser import open_and_run, write_notebook
 from test_page import DESK, PHONE, install_runtime, press, served, visited
 
 from blvnet_lab import paths
-from blvnet_lab.course.page import write_page
+from blvnet_lab.course.site import write_page
 
 SETUP = """\
 from blvnet_lab import data, models, paths, viz

@@ -19,8 +19,8 @@ import torch
 from lab import LIMIT_S, ROOT, new_page
 
 from blvnet_lab import data, introspect, models, paths
-from blvnet_lab.course import page as course_page
-from blvnet_lab.course.page import NEEDED, ONLINE, write_page
+from blvnet_lab.course import site as course_page
+from blvnet_lab.course.site import NEEDED, ONLINE, write_page
 from blvnet_lab.data import normalize
 from blvnet_lab.deploy import Stream
 

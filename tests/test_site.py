@@ -10,7 +10,7 @@ import pytest
 from lab import ROOT, new_page, type_command
 
 from blvnet_lab.course import site
-from blvnet_lab.course.written import Written
+from blvnet_lab.course.copies import Written
 
 LOADED = re.compile(
     r"<(?:script|img|iframe|source)\b[^>]*\bsrc=\"([^\"]+)|<link\b[^>]*\bhref=\"([^\"]+)"
@@ -23,7 +23,7 @@ def written(tmp_path_factory):
         pytest.importorskip(module, reason=f"needs {name}: pip install -e '.[site]'")
     with pytest.MonkeyPatch.context() as patch:
         for name in ("with_taps", "stream"):  # test_page.py has a page with its networks
-            export = f"blvnet_lab.course.page.export_{name}"
+            export = f"blvnet_lab.course.site.export_{name}"
             patch.setattr(export, lambda model, path, size: path.touch())
         return site.write_site(tmp_path_factory.mktemp("new") / "site")
 

@@ -3,7 +3,8 @@
     python -m blvnet_lab course my_course                # copies and updates what you did not edit
     python -m blvnet_lab course my_course --reset 02     # notebook 02 as shipped, yours beside it
 
-The sample videos are not copied: the notebooks find them through `paths.data_samples()`.
+The sample videos are not copied: the notebooks find them through `paths.data_samples()`. What all
+commands that write the course in another form share is at the end.
 """
 
 import difflib
@@ -162,3 +163,25 @@ def write_record(folder: Path, record: dict[str, str]) -> None:
     """Write the digests of the files copied into a folder."""
     with atomic_write(folder / RECORD) as partial:
         partial.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+
+
+@dataclass(frozen=True)
+class Written:
+    """The files that a command wrote."""
+
+    out: Path
+    files: list[Path]
+    advice: str  # what to do next
+
+    def __str__(self) -> str:
+        return "\n".join([*map(str, self.files), self.advice])
+
+
+def internet_advice(out: Path, packages: str, *, offline: bool) -> str:
+    """Say whether the pages in `out` need the internet, and how to do without."""
+    if offline:
+        return f"the pages in {out} need the folder node_modules there, but no internet"
+    return (
+        f"the pages in {out} need the internet; to do without, run there:  npm install {packages}\n"
+        "and then this command again, with --replace"
+    )

@@ -22,8 +22,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
 from blvnet_lab.course import exercises, solutions
-from blvnet_lab.course.copies import EXERCISE, digest, read_record, write_record
-from blvnet_lab.course.written import Written
+from blvnet_lab.course.copies import EXERCISE, Written, digest, read_record, write_record
 from blvnet_lab.paths import free_name, notebooks, write_files
 
 HEADING = re.compile(

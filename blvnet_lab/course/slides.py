@@ -13,8 +13,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from blvnet_lab.course.copies import CAPTION, EXERCISE_TAGS
-from blvnet_lab.course.written import Written, internet_advice
+from blvnet_lab.course.copies import CAPTION, EXERCISE_TAGS, Written, internet_advice
 from blvnet_lab.paths import notebooks, write_files
 
 # What the pages load, and where `npm install` puts it.
