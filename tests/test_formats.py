@@ -721,10 +721,11 @@ def test_every_file_is_read_or_named(put, tmp_path):
     write_video(root / "walk" / "b.gif", 5, size=(32, 48), codec="gif", pix_fmt="rgb8")
     for name in (
         "run/a.srt", "run/b.srt", "run/c.SRT", "walk/d.srt", "walk/cover.jpg", "x",
-        "run/.a.mp4", ".trash/b.mp4", "walk/clip/sound.wav", "walk/clip/flow/1.jpg",
+        "run/.a.mp4", ".trash/b.mp4", "skip/.x", "walk/clip/sound.wav", "walk/clip/flow/1.jpg",
         "walk/clip/00001.jpg", "walk/other/img_0001.png", "walk/posters/none.jpg",
     ):  # fmt: skip
         write(root, name, "")
+    (root / "jump" / "deep").mkdir(parents=True)
     found = listed("folder", root, tmp_path / "out", val_share=0.5)
     table = table_of(found)
     ok = table["path"][table["status"] == "ok"]
@@ -736,7 +737,8 @@ def test_every_file_is_read_or_named(put, tmp_path):
         ".srt": "4: run/a.srt, run/b.srt, run/c.SRT, ...",
         ".wav": "1: walk/clip/sound.wav",
         "folders beside pictures": "1: walk/clip/flow",
-        "hidden": "2: .trash, run/.a.mp4",
+        "empty folders": "2: jump/deep, skip",
+        "hidden": "3: .trash, run/.a.mp4, skip/.x",
         "without suffix": "1: x",
     }
     assert {Path(path).name for path in table["path"]} > {"clip", "other", "MTS.MTS"}

@@ -241,6 +241,7 @@ def find_videos(
             findings.append(("name that is not UTF-8", "", shown, "give it another name"))
         real = {name: os.path.realpath(full(name)) for name in set(folders) - odd - hidden}
         folders[:] = [name for name in real if real[name] not in through]
+        others["empty folders"] += [place] * (not (files or pictures or real))
         above |= {full(name): through | {real[name]} for name in folders}
     for paths in (videos, *others.values()):
         paths.sort(key=lambda path: path.replace(os.sep, "\0"))  # folder by folder
