@@ -295,12 +295,12 @@ def read_table(file: Path, split: str) -> Iterator[tuple]:
     part_end instead. `split` is for rows that do not name one. Raises ValueError for other splits
     and times.
     """
-    table = _read_csv(file)
-    columns = ["label", "start", "end"] if "class_name" not in table else ["class_name", *PART]
-    table, index = table.reindex(columns=["path", "split", *columns], fill_value=""), table.index
     try:
-        if not isinstance(index, pd.RangeIndex):  # the first column was taken for an index
+        table = _read_csv(file)
+        if not isinstance(table.index, pd.RangeIndex):  # the first column was taken for an index
             raise ValueError("rows with more cells than the first line has")
+        columns = ["label", "start", "end"] if "class_name" not in table else ["class_name", *PART]
+        table = table.reindex(columns=["path", "split", *columns], fill_value="")
         times = table[columns[1:]].apply(pd.to_numeric).astype("float64")
         is_part = (times.iloc[:, 0] >= 0) & (times.iloc[:, 0] < times.iloc[:, 1])
         if not (is_part | times.isna().all(axis=1)).all():
