@@ -166,7 +166,7 @@ def _with_status(rows: pd.DataFrame, problems: list[Finding]) -> pd.DataFrame:
     rows.loc[is_again, "status"] = "duplicate"
     rows.loc[is_missing, "status"] = "missing"
     parts = rows[(rows["status"] == "") & rows["part_start"].notna()]
-    last = parts.groupby("path")["split"].agg(lambda names: max(names, key=[*SPLITS].index))
+    last = parts.groupby("path")["split"].agg(lambda names: max(names, key=SPLITS.index))
     for row in parts[parts["split"] != parts["path"].map(last)].itertuples():
         rows.loc[row.Index, "status"] = "duplicate"
         detail = f"other parts of the video are in {last[row.path]}: left out here"

@@ -14,8 +14,9 @@ import pandas as pd
 from blvnet_lab.data.dataset_files import PART, SEPARATOR
 
 # What splits are called in the names of folders and files.
-SPLITS = {"train": ("train", "training"), "val": ("val", "validation", "valid"), "test": ("test",)}
-SPLIT_OF = {name: split for split, names in SPLITS.items() for name in names}
+SPLITS = ("train", "val", "test")
+SPLIT_OF = {name: name for name in SPLITS} | {"training": "train", "testing": "test"}
+SPLIT_OF |= {"validation": "val", "valid": "val"}
 EPIC_CLASSES = {"verb": 97, "noun": 300}
 Find = Callable[..., Path | None]
 
@@ -151,21 +152,17 @@ def _hacs(find: Find) -> Listed:
         return _activitynet(find, "HACS_segments_v1.1.1.json")
     table = _table(find, "HACS_clips_v1.1.1.csv").query("label == '1'")
     times = (pd.to_numeric(table[end]) for end in ("start", "end"))
-    splits = table["subset"].map(_split)
+    splits = table["subset"].map(SPLIT_OF.__getitem__)
     return [*map(_clip, table["classname"], splits, "v_" + table["youtube_id"], *times)], None
 
 
 def _activitynet(find: Find, name: str) -> Listed:
     rows = [
-        _clip(found["label"], _split(video["subset"]), f"v_{key}", *found["segment"])
+        _clip(found["label"], SPLIT_OF[video["subset"]], f"v_{key}", *found["segment"])
         for key, video in read_json(find(name))["database"].items()
         for found in video.get("annotations", ())
     ]
     return rows, None
-
-
-def _split(subset: str) -> str:
-    return SPLIT_OF[subset.removesuffix("ing")]  # "training", "validation", "testing"
 
 
 def _finegym(find: Find) -> Listed:
