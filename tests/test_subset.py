@@ -344,12 +344,14 @@ def test_clips_that_two_manifests_share_overlap(times, shared, tmp_path):
     (tmp_path / "b.csv").write_text(header + begin + rows)
     table = count_shared(tmp_path / "a.csv", tmp_path / "b.csv")
     assert table.to_dict("index") == {"val": {"clips": 3, "in train of the first": shared}}
-    if times[0]:  # the same as parts of files that begin elsewhere in their source
-        rows = begin.replace(f"{times[0]},{times[1]}", f"5,99,{times[0] - 5},{times[1] - 5}")
-        table = header.replace("end,", "end,part_start,part_end,") + rows
+    if times[0]:  # the same as parts of a file that begins elsewhere in its source
+        first, last = times[0] - 5, times[1] - 5
+        parts = (f"5,99,{first},{end}" for end in (last, last + 0.5))
+        rows = [begin.replace(f"{times[0]},{times[1]}", part) for part in parts]
+        table = header.replace("end,", "end,part_start,part_end,") + "\n".join(rows)
         (tmp_path / "b.csv").write_text(table)
         table = count_shared(tmp_path / "a.csv", tmp_path / "b.csv")
-        assert table["in train of the first"].tolist() == [shared]
+        assert table.to_numpy().tolist() == [[2, 2 * shared]]
 
 
 # ---------------------------------------------------------------- faults of the network

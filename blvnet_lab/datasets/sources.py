@@ -260,12 +260,12 @@ def count_shared(trained: Path, evaluated: Path, /) -> pd.DataFrame:
     split of the first. A clip without times counts as its whole source.
     """
     tables = (times_in_source(DataSet.read(path).rows) for path in (trained, evaluated))
-    first, second = (rows[rows["status"] == "ok"] for rows in tables)
+    first, second = (rows[rows["status"] == "ok"].reset_index() for rows in tables)
     pairs = first.merge(second[second["source_id"] != ""], on="source_id", suffixes=("", "_of"))
     apart = (pairs["end"] <= pairs["start_of"]) | (pairs["end_of"] <= pairs["start"])
     pairs = pairs[~apart.fillna(False)]
     table = second.groupby("split").size().to_frame("clips")
     for split in sorted(set(first["split"])):
-        shared = pairs[pairs["split"] == split].groupby("split_of")["path_of"].nunique()
+        shared = pairs[pairs["split"] == split].groupby("split_of")["index_of"].nunique()
         table[f"in {split} of the first"] = shared.reindex(table.index, fill_value=0)
     return table.rename_axis(None)
