@@ -43,6 +43,8 @@ class Journal:
                 remedy = f"take another folder, or the same {name}"
                 raise ValueError(f"expected {wanted}, got {value}: {remedy}")
         write_files({file: json.dumps(values, indent=2)}, replace=True)
+        for leftover in file.parent.glob("clips/*/.*.part"):  # of a run that was killed
+            leftover.unlink()
 
     def add(self, entry: Values) -> None:
         """Append an entry; it is on the disk when this returns."""

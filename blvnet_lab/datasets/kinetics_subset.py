@@ -126,8 +126,6 @@ class _Fetching:
         if plan.short_side is not None:
             settings |= {"coding": self.coding, **CODINGS[self.coding]}
         self.journal = Journal(file, settings, LOG, earlier=earlier)
-        for leftover in plan.out.glob("clips/*/.*.part"):  # of a run that was killed
-            leftover.unlink()
         groups = plan.rows[["split", "class_name"]].itertuples(index=False, name=None)
         self.group_of = dict(zip(plan.rows.index, groups, strict=True))
         self.by_id = {name[:ID_LENGTH]: name for name in reversed(self.group_of)}

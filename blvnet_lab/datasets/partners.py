@@ -136,8 +136,6 @@ def _cut_all(names: list[str], settings: Values, out: Path) -> tuple[dict[str, V
     """
     journal = Journal(out / SETTINGS, settings, "partners.jsonl")
     before, waiting, kept = journal.last("video"), [], []
-    for leftover in out.glob("clips/*/.*.part"):  # of a run that was killed
-        leftover.unlink()
     for name in names:
         files = before[name]["files"] if name in before else {}
         changed = [Path(path) for path, state in files.items() if file_state(path) != state]
