@@ -203,10 +203,10 @@ def in_reach(words: Sequence[str]) -> list[str]:
         option, sign, value = word.partition("=") if word.startswith("--") else ("", "", word)
         if value == "~" or value.startswith(("~/", "~" + os.sep)):
             value = os.path.expanduser(value)
-        written = (option or before) in WRITES or words[0].startswith("import")
+        written = (option or before) in WRITES or words[0].startswith(("course", "import"))
         if value.startswith("data_samples/") and not os.path.lexists(value) and not written:
             shipped = data_samples() / value.removeprefix("data_samples/")
-            if shipped.is_file():
+            if shipped.exists():
                 print(f"{value} is not here: taken from the package, {shipped}", file=sys.stderr)
                 value = str(shipped)
         is_target = written or (words[0] == "push" and before != "push")

@@ -32,13 +32,14 @@ def elsewhere(tmp_path, monkeypatch):
 
 def test_samples_are_those_of_the_package_where_there_are_none(elsewhere, monkeypatch, capsys):
     shipped = data_samples() / "motion" / "manifest.csv"
-    for words, wanted in (
-        (["plan", MANIFEST], ["plan", str(shipped)]),
-        (["train", f"--init={MANIFEST}"], ["train", f"--init={shipped}"]),
+    for words, name, found in (
+        (["plan", MANIFEST], MANIFEST, shipped),
+        (["train", f"--init={MANIFEST}"], MANIFEST, shipped),
+        (["partners", "data_samples/motion"], "data_samples/motion", shipped.parent),
     ):
-        assert cli.in_reach(words) == wanted
+        assert cli.in_reach(words) == [word.replace(name, str(found)) for word in words]
         (line,) = capsys.readouterr().err.splitlines()
-        assert line == f"{MANIFEST} is not here: taken from the package, {shipped}"
+        assert line == f"{name} is not here: taken from the package, {found}"
     type_command(monkeypatch, "plan", MANIFEST, "--clips-per-second", 3)
     # The plan wraps its lines where the path makes them long.
     assert f"classes, in {shipped}" in " ".join(capsys.readouterr().out.split())
@@ -52,6 +53,7 @@ def test_samples_are_those_of_the_package_where_there_are_none(elsewhere, monkey
         "manifest folder --root data_samples/motion",
         # Nothing of the package may be written over.
         "samples --out data_samples/motion",
+        "course data_samples/checkpoints",
         "benchmark --json data_samples/benchmark.json",
         "benchmark --json=data_samples/benchmark.json",
         "import-official a.pth data_samples/checkpoints/blvnet_tam_causal.safetensors",
