@@ -14,7 +14,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from blvnet_lab.course.copies import CAPTION, EXERCISE_TAGS, Written, internet_advice
-from blvnet_lab.paths import notebooks, write_files
+from blvnet_lab.paths import check_absent, notebooks, write_files
 
 # What the pages load, and where `npm install` puts it.
 NEEDED = "reveal.js@4.0.2 requirejs@2 jquery@3 mathjax@2"
@@ -69,6 +69,8 @@ def write_slides(out: Path, *, replace: bool = False) -> Written:
     Raises:
         FileExistsError: files exist already, and `replace` is not set.
     """
+    pages = {path: out / f"{path.stem}.slides.html" for path in sorted(notebooks().glob("*.ipynb"))}
+    check_absent(pages.values(), replace=replace)  # before the work
     from nbconvert import SlidesExporter  # takes seconds to import
 
     offline = all((out / name.partition("?")[0]).exists() for name in LOCAL.values())
@@ -82,11 +84,11 @@ def write_slides(out: Path, *, replace: bool = False) -> Written:
         **(LOCAL if offline else {}),
     )
     files = {}
-    for path in sorted(notebooks().glob("*.ipynb")):
+    for path, target in pages.items():
         nb = nbformat.read(path, as_version=4)
         for cell, kind in zip(nb.cells, slide_types(nb), strict=True):
             cell.metadata["slideshow"] = {"slide_type": kind}
         page, _ = exporter.from_notebook_node(nb, {"metadata": {"name": path.stem}})
-        files[out / f"{path.stem}.slides.html"] = page.replace("</head>", STYLE, 1)
+        files[target] = page.replace("</head>", STYLE, 1)
     write_files(files, replace=replace)
     return Written(out, sorted(files), internet_advice(out, NEEDED, offline=offline))
