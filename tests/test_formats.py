@@ -199,6 +199,7 @@ def test_a_list_of_paths_and_labels(names, put, tmp_path):
         ("\nc.mp4\n", r"a\.txt: expected `path label` in every line, got 'c\.mp4'"),
         ("run/a.mp4 120 0\nb.mp4 90 1\n", r"`path frames label`: take the number of frames"),
         ("run/a 120 0\nb 90 1\n", r"`path frames label`: take the number of frames"),
+        ("caf\xe9/c.mp4 0\n", r"a\.txt: expected text in UTF-8, got .* byte 0xe9 .*: save it"),
         ("", "as annotations a file of lines `path label`, .*found none at"),
         (None, "as annotations a file of lines `path label`, .*found none at"),
     ],
@@ -206,7 +207,7 @@ def test_a_list_of_paths_and_labels(names, put, tmp_path):
 def test_lists_that_make_no_sense(text, words, put, tmp_path):
     root = put("c.mp4")
     if text is not None:
-        write(root, "a.txt", text)
+        (root / "a.txt").write_text(text, "latin-1")
     with pytest.raises(ValueError, match=words):
         listed("list", root, tmp_path, annotations=root / "a.txt")
 
@@ -280,6 +281,7 @@ def test_choosing_classes_by_a_file_or_a_number(tmp_path):
     file, empty = tmp_path / "names.txt", tmp_path / "empty.txt"
     file.write_text('# mine\n"air drumming"\n\nmassaging person\'s head\n')
     empty.write_text("# none yet\n")
+    (odd := tmp_path / "odd.txt").write_bytes(b"na\xefve\n")
     chosen = Selection(class_list=file).choose_classes(NAMES)
     assert chosen == ["air drumming", "massaging person's head"]
     drawn = {tuple(Selection(num_classes=3, seed=seed).choose_classes(NAMES)) for seed in range(20)}
@@ -293,6 +295,7 @@ def test_choosing_classes_by_a_file_or_a_number(tmp_path):
         ),
         ({"num_classes": 7}, "1 to 6 classes, got 7"),
         ({"class_list": empty}, "names of classes, got 'none'"),
+        ({"class_list": odd}, r"odd\.txt: expected text in UTF-8, got .* byte 0xef"),
         ({"num_classes": 2, "classes": ["archery"]}, "one way to choose classes"),
     ]:
         with pytest.raises(ValueError, match=words):

@@ -45,7 +45,11 @@ Listed = tuple[list[ListedClip] | pd.DataFrame, list[str] | None]
 
 def read_lines(path: Path | None) -> Iterator[str]:
     """Read the lines that are not empty, without the byte-order mark that some editors write."""
-    return filter(None, map(str.strip, path.read_text("utf-8-sig").splitlines() if path else ()))
+    try:
+        text = path.read_text("utf-8-sig") if path else ""
+    except UnicodeDecodeError as error:
+        raise ListsError(f"{path}: expected text in UTF-8, got {error}: save it as that") from error
+    return filter(None, map(str.strip, text.splitlines()))
 
 
 def read_json(path: Path) -> Any:

@@ -11,6 +11,7 @@ from itertools import product
 from pathlib import Path
 
 from blvnet_lab.data.dataset_files import mirror_labels
+from blvnet_lab.datasets.published import read_lines
 
 # Whole words, in names as `_in_words` writes them, that are exchanged in a mirror.
 OPPOSITES = {"left": "right", "right": "left"}
@@ -75,8 +76,8 @@ class Selection:
                 raise ValueError(f"expected 1 to {len(available)} classes, got {self.num_classes}")
             texts = random.Random(self.seed).sample(sorted(available), self.num_classes)
         elif self.class_list is not None:
-            lines = map(str.strip, self.class_list.read_text("utf-8-sig").splitlines())
-            texts = [line.strip("\"'") for line in lines if line and line[0] != "#"]
+            lines = read_lines(self.class_list)
+            texts = [line.strip("\"'") for line in lines if line[0] != "#"]
         for text in texts:  # or several names with commas between; one with a comma is quoted
             lines = csv.reader(text.splitlines(), skipinitialspace=True)
             several = [name.strip() for line in lines for name in line]
