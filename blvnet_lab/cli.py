@@ -191,7 +191,7 @@ WRITES = {"--out", "--json", "--figure", "--annotate"}
 
 
 def in_reach(words: Sequence[str]) -> list[str]:
-    """Resolve sample files, networks on the hub and the home folder in a command line's words.
+    """Resolve samples, networks on the hub and the home folder in a command line's words.
 
     If the package is installed, `data_samples/` means the shipped one, unless the current folder
     has one. And shells do not expand "~/x" in quotes, or in --out=~/x.
