@@ -80,8 +80,8 @@ class Selection:
             texts = [line.strip("\"'") for line in lines if line[0] != "#"]
         for text in texts:  # or several names with commas between; one with a comma is quoted
             lines = csv.reader(text.splitlines(), skipinitialspace=True)
-            several = [name.strip() for line in lines for name in line]
-            chosen += [text] if text in available else several
+            several = (name.strip() for line in lines for name in line)
+            chosen += [text] if text in available else filter(None, several)
         unknown = [name for name in chosen if name not in available]
         if unknown or not chosen:
             wrong = unknown[0] if unknown else "none"
