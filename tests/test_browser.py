@@ -17,7 +17,7 @@ from lab import LIMIT_S, ROOT, Lab, new_page, open_page
 from nbformat.v4 import new_code_cell, new_notebook
 
 from blvnet_lab import data, introspect, models, paths
-from blvnet_lab.viz.taps import sorted_taps
+from blvnet_lab.viz.inside import sorted_taps
 
 with contextlib.suppress(ImportError):  # then conftest.py skips these tests, and says why
     from playwright.sync_api import TimeoutError, expect

@@ -23,7 +23,13 @@ from blvnet_lab.viz.figures import (
     training_figure,
 )
 from blvnet_lab.viz.images import mosaic, picture
-from blvnet_lab.viz.inside import attribution_figure, receptive_field_figure
+from blvnet_lab.viz.inside import (
+    attribution_figure,
+    pair_taps_figure,
+    receptive_field_figure,
+    tap_history_figure,
+    taps_figure,
+)
 from blvnet_lab.viz.interactive import (
     cost_hover,
     embedding_hover,
@@ -32,6 +38,5 @@ from blvnet_lab.viz.interactive import (
     tap_history_hover,
     taps_hover,
 )
-from blvnet_lab.viz.taps import pair_taps_figure, tap_history_figure, taps_figure
 from blvnet_lab.viz.theme import BRANCH_COLOURS, GREY, ROLE_COLOURS, coloured, set_theme
 from blvnet_lab.viz.widgets import FrameStepper, LiveCurves

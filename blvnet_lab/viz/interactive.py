@@ -12,7 +12,7 @@ from IPython.display import display
 from plotly.subplots import make_subplots
 
 from blvnet_lab.viz.figures import ACCURACY, COST_TICKS, COST_TITLE, TOP_1_TITLE, model_colour
-from blvnet_lab.viz.taps import of_module, scale_title, sorted_taps
+from blvnet_lab.viz.inside import of_module, scale_title, sorted_taps
 from blvnet_lab.viz.theme import GREY, KIND_COLOURS, MODEL_COLOURS, ROLE_COLOURS, SIGNED, template
 
 # For those who see no colours; seven go with six or ten colours in 42 or 70 combinations.
