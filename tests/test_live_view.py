@@ -18,9 +18,9 @@ from blvnet_lab.deploy.live import Stream
 from blvnet_lab.introspect import wake_residuals
 from blvnet_lab.models import TAM, blvnet, blvnet_tam
 from blvnet_lab.viz import images
-from blvnet_lab.viz.explorers import live, video
+from blvnet_lab.viz.explorers import base, live
+from blvnet_lab.viz.explorers.base import FrameReader
 from blvnet_lab.viz.explorers.live import LiveView
-from blvnet_lab.viz.explorers.video import FrameReader
 from blvnet_lab.viz.images import text_width
 from blvnet_lab.viz.theme import BLUE, GREY
 
@@ -288,14 +288,14 @@ def test_what_does_not_fit(model, folder):
 
 
 def test_a_frame_that_cannot_be_read_stops_it(view, monkeypatch):
-    real, broken = video.read_frames, True
+    real, broken = base.read_frames, True
 
     def read(info, numbers, size=None):
         if broken and max(numbers) >= 14:
             raise VideoReadError("here.mp4: frame 14 <cannot> be decoded", "here.mp4")
         return real(info, numbers, size)
 
-    monkeypatch.setattr(video, "read_frames", read)
+    monkeypatch.setattr(base, "read_frames", read)
     view._frames._frames = {}  # all were decoded at once
     view.play.playing = True
     view.position.value = 13
@@ -314,12 +314,12 @@ def test_a_frame_that_cannot_be_read_stops_it(view, monkeypatch):
 
 @pytest.mark.parametrize("room, block", [(64e6, 10), (2.5 * 3 * 64 * 64, 2), (1, 1)])
 def test_frames_are_read_in_blocks_that_fit_memory(folder, monkeypatch, room, block):
-    calls, real = [], video.read_frames
+    calls, real = [], base.read_frames
     monkeypatch.setattr(
-        video, "read_frames", lambda info, numbers: calls.append(numbers) or real(info, numbers)
+        base, "read_frames", lambda info, numbers: calls.append(numbers) or real(info, numbers)
     )
-    monkeypatch.setattr(video, "MAX_BLOCK", 10)
-    monkeypatch.setattr(video, "BLOCK_BYTES", room)
+    monkeypatch.setattr(base, "MAX_BLOCK", 10)
+    monkeypatch.setattr(base, "BLOCK_BYTES", room)
     frames = FrameReader(folder / "short.mp4")
     assert [read_number(frames[number]) for number in range(24)] == list(range(24))
     assert [len(numbers) for numbers in calls[:2]] == [block] * 2 and len(calls) == -(-24 // block)

@@ -21,8 +21,8 @@ from blvnet_lab.data.dataset_files import clip_names
 from blvnet_lab.introspect.influence import frame_orders, predict
 from blvnet_lab.models import VideoNet
 from blvnet_lab.models.wrapped import network_of
-from blvnet_lab.viz.explorers.base import PAGE_PX, Names, checked_names, probabilities, row
-from blvnet_lab.viz.explorers.video import FrameReader, VideoExplorer
+from blvnet_lab.viz.explorers import base
+from blvnet_lab.viz.explorers.base import FrameReader, Names, VideoExplorer, row
 from blvnet_lab.viz.images import as_images, mosaic, paragraph, score_tables, underlined
 from blvnet_lab.viz.theme import BRANCH_COLOURS, VERMILLION, branch_of
 
@@ -60,7 +60,7 @@ class ClipExplorer(VideoExplorer):
         super().__init__()
         models = {title: network_of(model) for title, model in models.items()}
         first = next(iter(models.values()))
-        self._names, self._num_frames = checked_names(class_names, first), first.num_frames
+        self._names, self._num_frames = base.checked_names(class_names, first), first.num_frames
         self._models = {title: copy.deepcopy(model).eval() for title, model in models.items()}
         self._routed = [title for title, model in models.items() if model.pairs]
         self._prepare = evaluation_transform(size)
@@ -144,7 +144,7 @@ class ClipExplorer(VideoExplorer):
         """Compute every model's class probabilities, with the frames in this order."""
         clip = self._clip[None, self._orders[order]]
         logits = {title: predict(model, clip)[0] for title, model in self._models.items()}
-        return {title: probabilities(self._models[title], found) for title, found in logits.items()}
+        return {title: base.probabilities(self._models[title], x) for title, x in logits.items()}
 
     def draw(self) -> None:
         self._set_range(self.position, self._frames.info.num_frames - 1, self.now.position)
@@ -163,7 +163,7 @@ class ClipExplorer(VideoExplorer):
             {"": [self._tiles[i] for i in order]},
             column_labels=list(map(str, numbers)),
             edges=[[BRANCH_COLOURS[branch] for branch in branches]] if self._routed else (),
-            tile_px=max(40, min(96, PAGE_PX // self._num_frames - 6)),
+            tile_px=max(40, min(96, base.PAGE_PX // self._num_frames - 6)),
         )
         self._show("strip", strip)
         self._show_scores()  # last, since the networks may be slow

@@ -14,8 +14,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from blvnet_lab.data import VideoReadError, read_frames, sample_uniform
-from blvnet_lab.viz.explorers.base import Explorer
-from blvnet_lab.viz.explorers.video import clip_info
+from blvnet_lab.viz.explorers.base import Explorer, clip_info
 from blvnet_lab.viz.images import as_images, mosaic, paragraph, text_picture
 from blvnet_lab.viz.interactive import embedding_hover
 from blvnet_lab.viz.theme import GREY

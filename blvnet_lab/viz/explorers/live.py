@@ -25,9 +25,8 @@ from blvnet_lab.deploy.live import Stream
 from blvnet_lab.models import BigLittleNet
 from blvnet_lab.models.networks import architecture_of
 from blvnet_lab.viz import images
-from blvnet_lab.viz.explorers.base import Explorer, Names, checked_names, probabilities, row
-from blvnet_lab.viz.explorers.camera import Camera
-from blvnet_lab.viz.explorers.video import FrameReader, VideoExplorer
+from blvnet_lab.viz.explorers import base
+from blvnet_lab.viz.explorers.base import Camera, Explorer, FrameReader, Names, VideoExplorer, row
 from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREY, branch_of
 
 WIDTH = 524  # of the chart in pixels; with the frame beside it, it fills a notebook's page
@@ -53,7 +52,7 @@ class Watching(Explorer):
                 f"expected a model from blvnet_tam, got {name}: the view follows pairs of frames; "
                 "`deploy.Stream` takes the frames of a causal tsm or tam_resnet one by one"
             )
-        self._names, self._model = checked_names(class_names, model), copy.deepcopy(model)
+        self._names, self._model = base.checked_names(class_names, model), copy.deepcopy(model)
         self._prepare, self._stream = evaluation_transform(size), Stream(self._model)
         self._like = next(self._stream.parameters())
         if fast is not None:
@@ -86,7 +85,7 @@ class Watching(Explorer):
         """Return the probabilities after each pair, averaged over the last: (n, num_classes)."""
         count = self.now.averaged
         latest = [torch.stack(self._logits[max(0, k + 1 - count) : k + 1]).mean(0) for k in pairs]
-        found = probabilities(self._model, torch.stack(latest)) if latest else np.empty(0)
+        found = base.probabilities(self._model, torch.stack(latest)) if latest else np.empty(0)
         return found.reshape(-1, len(self._names))
 
     @property

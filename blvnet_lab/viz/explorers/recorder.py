@@ -24,8 +24,7 @@ from blvnet_lab.datasets.motion import FRAMES, X264
 from blvnet_lab.datasets.published import SPLIT_OF
 from blvnet_lab.deploy.live import frame_edges
 from blvnet_lab.paths import atomic_write, plain_name
-from blvnet_lab.viz.explorers.base import Explorer, row
-from blvnet_lab.viz.explorers.camera import Camera
+from blvnet_lab.viz.explorers.base import Camera, Explorer, row
 from blvnet_lab.viz.images import as_images, mosaic, paragraph, text_picture
 from blvnet_lab.viz.theme import GREEN, VERMILLION
 

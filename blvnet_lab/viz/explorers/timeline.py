@@ -12,8 +12,7 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image, ImageDraw
 
-from blvnet_lab.viz.explorers.base import row
-from blvnet_lab.viz.explorers.video import FrameReader, VideoExplorer
+from blvnet_lab.viz.explorers.base import FrameReader, VideoExplorer, row
 from blvnet_lab.viz.figures import timeline_figure
 from blvnet_lab.viz.images import LABEL_GREY, mosaic, stacked, text_picture
 from blvnet_lab.viz.theme import INK_SETTINGS, VERMILLION
