@@ -360,7 +360,7 @@ def write_notebook(lab: Lab, name: str, *cells) -> str:
 SQUARE_GOES_RIGHT = """\
 import torch
 
-from blvnet_lab.viz.widgets import FrameStepper
+from blvnet_lab.viz.explorers.results import FrameStepper
 
 frames = torch.full((16, 3, 64, 64), 30, dtype=torch.uint8)
 for t in range(16):

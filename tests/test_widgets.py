@@ -21,10 +21,10 @@ from torch.overrides import TorchFunctionMode
 
 from blvnet_lab import data, introspect, viz
 from blvnet_lab.viz.explorers.base import _LOCK, Explorer
+from blvnet_lab.viz.explorers.results import FrameStepper, LiveCurves
 from blvnet_lab.viz.images import MAX_CLASSES, fitted, font, mosaic, png, score_tables, text_picture
 from blvnet_lab.viz.interactive import show
 from blvnet_lab.viz.theme import BLUE, GREEN
-from blvnet_lab.viz.widgets import FrameStepper, LiveCurves
 
 
 class Toy(Explorer):

@@ -3,12 +3,16 @@
 from blvnet_lab.viz.architecture import architecture_figure
 from blvnet_lab.viz.explorers.branch import BranchExplorer
 from blvnet_lab.viz.explorers.clip import ClipExplorer
-from blvnet_lab.viz.explorers.embedding import EmbeddingExplorer
 from blvnet_lab.viz.explorers.evidence import EvidenceExplorer
 from blvnet_lab.viz.explorers.live import LiveView
 from blvnet_lab.viz.explorers.recorder import ClipRecorder
+from blvnet_lab.viz.explorers.results import (
+    EmbeddingExplorer,
+    FrameStepper,
+    LiveCurves,
+    TimelineExplorer,
+)
 from blvnet_lab.viz.explorers.tam import TamExplorer
-from blvnet_lab.viz.explorers.timeline import TimelineExplorer
 from blvnet_lab.viz.figures import (
     ablation_figure,
     class_bars,
@@ -39,4 +43,3 @@ from blvnet_lab.viz.interactive import (
     taps_hover,
 )
 from blvnet_lab.viz.theme import BRANCH_COLOURS, GREY, ROLE_COLOURS, coloured, set_theme
-from blvnet_lab.viz.widgets import FrameStepper, LiveCurves
