@@ -19,7 +19,7 @@ from blvnet_lab.introspect import channel_roles, tam_roles, tsm_taps, wake_resid
 from blvnet_lab.models import TAM, blvnet, blvnet_tam, save_model, tsn
 from blvnet_lab.viz.explorers import tam_views
 from blvnet_lab.viz.explorers.tam import STEP, TamExplorer
-from blvnet_lab.viz.explorers.tam_edits import Arithmetic
+from blvnet_lab.viz.explorers.tam_views import Arithmetic
 from blvnet_lab.viz.images import digits_for
 from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, ROLE_COLOURS, coloured
 from blvnet_lab.weights.taps import load_taps, save_taps

@@ -5,17 +5,22 @@ explorer                                # as the last line of a cell: the widget
 explorer.taps["prev"].value = 0.5       # what dragging the slider does
 """
 
+import copy
 import math
+from collections.abc import Iterable
 from functools import partial
 
 import ipywidgets as widgets
+import torch
 from torch import Tensor
 
-from blvnet_lab.models import VideoNet, capture_points
-from blvnet_lab.viz.explorers import tam_views
-from blvnet_lab.viz.explorers.base import Explorer, Names, checked_names, pictures_of, size_text
-from blvnet_lab.viz.explorers.tam_edits import PRESETS, Arithmetic, TamEdits
-from blvnet_lab.viz.explorers.tam_views import LABELS, WIDTH, heading
+from blvnet_lab.introspect import centred_taps, channel_roles
+from blvnet_lab.introspect.taps import tams, tap_name
+from blvnet_lab.models import TAM, PairTAM, VideoNet, capture_points
+from blvnet_lab.models.networks import architecture_of
+from blvnet_lab.viz.explorers import base, tam_views
+from blvnet_lab.viz.explorers.base import Explorer, Names
+from blvnet_lab.viz.explorers.tam_views import LABELS, WIDTH, Arithmetic, Kind, heading
 from blvnet_lab.viz.images import underlined
 from blvnet_lab.viz.theme import branch_of
 
@@ -26,6 +31,13 @@ STEP = 1 / 512
 PLAY_MS = 500  # per position while playing
 MODULES = {"TAM": "temporal aggregation modules (TAM)", "shift": "shifts in time (TSM)"}
 BRANCHES = f"; lines: {underlined('little')} and {underlined('big')} branch"
+PRESETS = {
+    "identity": "only the map itself, as if there were no TAM",
+    "TSM shift": "1/8 of the channels from the position before, 1/8 from the next, if it is known",
+    "difference": "curr 1, prev −1: what has changed since the position before",
+    "average": "all taps alike",
+    "own": "the model's own taps",
+}
 
 
 class TamExplorer(Explorer):
@@ -59,9 +71,9 @@ class TamExplorer(Explorer):
     ) -> None:
         super().__init__()
         self._edits = TamEdits(model, clip)
-        self._names, self._label = checked_names(class_names, model), label
+        self._names, self._label = base.checked_names(class_names, model), label
         clip = self._edits.clip
-        self._frames = None if clip is None else pictures_of(clip)
+        self._frames = None if clip is None else base.pictures_of(clip)
         points = capture_points(model)
         self._branched = [p.removesuffix(".big") for p in points if p.endswith(".big")]
         self._note = ""  # what the last button did
@@ -69,7 +81,7 @@ class TamExplorer(Explorer):
         self._make_taps()
         self._before, _ = self._edits.run(self.now.module)
         self._choose_module(self.now.module)
-        shown = "taps alone" if clip is None else size_text(clip)
+        shown = "taps alone" if clip is None else base.size_text(clip)
         self.about = f"TamExplorer({len(self._edits.roles)} {self._edits.what}s, {shown})"
         self.layout = {"width": f"{WIDTH + 8}px", "align_items": "flex-start"}
         self._arrange(*self._layout())
@@ -184,3 +196,85 @@ class TamExplorer(Explorer):
 def _sizes(width: int, label: int) -> dict[str, dict[str, str]]:
     """Fix the widths of a slider and of its label, in pixels."""
     return {"style": {"description_width": f"{label}px"}, "layout": {"width": f"{width}px"}}
+
+
+def preset_taps(preset: str, learned: Tensor, first_offset: int) -> Tensor:
+    """Return the taps (r, C) that one of `PRESETS` puts in place of the learned ones."""
+    if preset == "own":
+        return learned
+    if preset == "average":
+        return torch.full_like(learned, 1 / len(learned))
+    if preset == "TSM shift":
+        causal = first_offset == 1 - len(learned)
+        return TAM(learned.shape[1], len(learned), "shift", causal).taps.detach()
+    taps = torch.zeros_like(learned)
+    taps[-first_offset] = 1
+    if preset == "difference":
+        taps[-first_offset - 1] = -1
+    return taps
+
+
+class TamEdits:
+    """A copy of a model, in eval mode, whose taps can be set, and a clip to try them on.
+
+    Attributes:
+        clip: (1, T, C, H, W); None if nothing can be run, without a clip or with taps alone.
+        what: "TAM", or "shift" in TSM, whose taps are not learned.
+        tams: the copy's modules by name; also by name `taps`, their parameters (r, C), `learned`,
+            the original values, and `roles`, one per channel.
+        first_offset: of every TAM's first tap, in positions.
+        presets: the names of those that make sense: a single tap has no neighbours.
+    """
+
+    def __init__(self, model: VideoNet, clip: Tensor | None) -> None:
+        if not isinstance(model, VideoNet) or not tams(model):
+            raise ValueError(
+                "expected a network with temporal aggregation modules (TAM) or shifts, got "
+                f'{architecture_of(model)}: build a blvnet_tam, or a tsn with temporal="tam"'
+            )
+        clip = None if clip is None else base.one_clip(model, clip)
+        weight = next(model.parameters())
+        self.clip = None if clip is None or weight.is_meta else clip.to(weight)
+        self.what = "shift" if architecture_of(model) == "tsm" else "TAM"
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.tams = tams(self.model)
+        first = next(iter(self.tams.values()))
+        self.first_offset, r = first.first_offset, first.num_taps
+        self.names = [tap_name(first.first_offset + i, r) for i in range(r)]
+        self.taps = {name: tam.taps for name, tam in self.tams.items()}
+        self.learned = {name: taps.clone() for name, taps in self.taps.items()}
+        centred = {n: centred_taps(taps, self.first_offset) for n, taps in self.learned.items()}
+        self.roles = {name: channel_roles(taps) for name, taps in centred.items()}
+        self.presets = list(PRESETS) if r > 1 else ["identity", "own"]
+
+    def apply(self, preset: str, names: Iterable[str], channels: int | slice = slice(None)) -> None:
+        """Set the taps of some channels of the named TAMs to a preset."""
+        for name in names:
+            new = preset_taps(preset, self.learned[name], self.first_offset)
+            self.taps[name][:, channels] = new[:, channels]
+
+    def changed(self) -> dict[str, int]:
+        """Return the TAMs whose taps have been changed, with the number of such channels."""
+        pairs = {name: (taps, self.learned[name]) for name, taps in self.taps.items()}
+        counts = {n: (a.nan_to_num() != b.nan_to_num()).any(0).sum() for n, (a, b) in pairs.items()}
+        return {name: int(count) for name, count in counts.items() if count}
+
+    def kind(self, name: str) -> Kind:
+        if isinstance(self.tams[name], PairTAM):
+            return "twins"
+        if not self.model.pairs:
+            return "frames"
+        return "routed" if name.startswith("stem") else "pairs"
+
+    @torch.no_grad()
+    def run(self, name: str) -> tuple[list[float] | None, Tensor]:
+        """Return each class's probability, and the input of a TAM: (T or P, C, H, W)."""
+        tam, kind, kept, scores = self.tams[name], self.kind(name), [], None
+        if self.clip is None:  # an example: a bar that moves right
+            count = self.model.num_frames // (1 + (kind in ("twins", "pairs")))
+            maps = torch.eye(count, device="cpu")[:, None, None].expand(-1, tam.channels, count, -1)
+        else:
+            with tam.register_forward_pre_hook(lambda module, args: kept.append(args[0])):
+                scores = base.probabilities(self.model, self.model(self.clip)[0]).tolist()
+            ((maps,),) = kept
+        return scores, maps.repeat_interleave(2, 0) if kind == "twins" else maps

@@ -1,18 +1,29 @@
-"""Pictures (H, W, 4) and texts (HTML) for `TamExplorer`, from the network to the arithmetic."""
+"""Pictures (H, W, 4) and texts (HTML) for `TamExplorer`, from the network to the arithmetic.
+
+A TAM sums over *positions*, of one of four kinds:
+
+    frames   in a ResNet: every frame has a map of its own
+    routed   in the stem: the same, and the frame goes to the little or the big branch
+    twins    in stages 1 to 3: frames again, but the two frames of a pair have the same map
+    pairs    in stage 4: one map for every pair
+"""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from html import escape
+from typing import Literal
 
 import numpy as np
+import torch
 from PIL import ImageColor
 from torch import Tensor
 
+from blvnet_lab.models.tam import weighted_sum
 from blvnet_lab.viz import images
-from blvnet_lab.viz.explorers.tam_edits import Arithmetic
 from blvnet_lab.viz.images import LABEL_GREY, LABEL_PX, Sheet, digits_for, number
 from blvnet_lab.viz.theme import BLUE, BRANCH_COLOURS, GREY, ROLE_COLOURS, branch_of, coloured
 
+Kind = Literal["frames", "routed", "twins", "pairs"]
 WIDTH = 824  # of the widest pictures, in pixels: a notebook beside JupyterLab's side bar
 LABELS = 64  # left of strips and tiles, in pixels
 MAP_PX = 58  # largest width of a map among all positions
@@ -127,6 +138,39 @@ def strip(
 def _role_colours(roles: Sequence[str]) -> np.ndarray:
     """Return the colours (n, 3), uint8, of n roles."""
     return np.array([ImageColor.getrgb(ROLE_COLOURS[role]) for role in roles], np.uint8)
+
+
+class Arithmetic:
+    """A TAM's computation for one channel at one position, step by step; maps are (H, W).
+
+    `into` are the channel's maps at all positions, (T or P, H, W); the first of the taps (r,)
+    weighs the map at `first_offset` from the position.
+    """
+
+    def __init__(
+        self, into: Tensor, taps: Tensor, first_offset: int, position: int, kind: Kind
+    ) -> None:
+        self.into, self.taps, self.first_offset = into, taps, first_offset
+        self.position, self.kind = position, kind
+        self.unit = "pair" if kind == "pairs" else "frame"
+        self.branched = kind in ("routed", "twins")
+        first = position + first_offset
+        self.places = range(first, first + len(taps))  # the positions that the taps reach
+        # None: beyond the ends of the clip, which counts as 0.
+        self.maps = [into[i] if 0 <= i < len(into) else None for i in self.places]
+        pairs = zip(taps, self.maps, strict=True)
+        self.products = [None if x is None else tap * x for tap, x in pairs]
+        self.total = torch.stack([x for x in self.products if x is not None]).sum(0)
+        self.result = self.total.relu()
+        # Row and column where the result is largest (or the sum's size, if the result is all 0).
+        strongest = int((self.result if self.result.any() else self.total.abs()).argmax())
+        self.pixel = divmod(strongest, into.shape[2])
+        self.limit = into.nan_to_num(0, 0, 0).abs().max().item() or 1.0  # shown in full colour
+
+    def after(self, taps: Tensor) -> Tensor:
+        """Aggregate the channel's maps with taps (r,): (T or P, H, W)."""
+        x = self.into[None, :, None]  # (1, T, 1, H, W)
+        return weighted_sum(x, taps[:, None], self.first_offset).relu()[0, :, 0]
 
 
 def arithmetic_picture(steps: Arithmetic, names: Sequence[str]) -> np.ndarray:
