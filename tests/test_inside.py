@@ -227,7 +227,7 @@ def test_taps_are_sorted_by_role_then_weight(taps):
     np.testing.assert_allclose(cells.get_array(), expected, atol=1e-6)
     assert cells.get_clim() == (-1, 1) and cells.get_cmap().name == SIGNED
     names = [label.get_text() for label in panel_a.get_yticklabels()]
-    assert names == ["-2", "-1", "+0", "+1", "+2"]
+    assert names == ["−2", "−1", "+0", "+1", "+2"]
     assert [label.get_text() for label in panel_a.get_xticklabels()] == [str(c) for c in order]
     colours = [to_hex(colour).upper() for colour in strip.get_array()[0]]
     assert colours == [ROLE_COLOURS[r] for r in ("looks_back", "keeps", "keeps", "silent")]
@@ -268,7 +268,7 @@ def test_pair_taps_of_both_frames_are_in_one_order():
     figure = viz.pair_taps_figure(effective_pair_taps(model), "stage2.tam")
     little, big = figure.axes[:2]
     for axes, title, taps, pairs in (
-        (little, "little frames", [prev, curr + after], ["pair -1", "own pair"]),
+        (little, "little frames", [prev, curr + after], ["pair −1", "own pair"]),
         (big, "big frames", [prev + curr, after], ["own pair", "pair +1"]),
     ):
         cells = axes.images[0].get_array()
@@ -282,15 +282,15 @@ def test_figures_of_a_causal_model():
     model = tiny(blvnet_tam, causal=True)
     weights, roles = tam_weights(model), tam_roles(model)
     panel = viz.taps_figure(weights, roles).axes[0]
-    assert [label.get_text() for label in panel.get_yticklabels()] == ["-2", "prev", "curr"]
-    assert list(viz.taps_hover(weights, roles).data[1].y) == ["-2", "prev", "curr"]
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["−2", "prev", "curr"]
+    assert list(viz.taps_hover(weights, roles).data[1].y) == ["−2", "prev", "curr"]
     figure = viz.pair_taps_figure(effective_pair_taps(model), "stage2.tam")
     for axes in figure.axes[:2]:
-        assert [label.get_text() for label in axes.get_yticklabels()] == ["pair -1", "own pair"]
+        assert [label.get_text() for label in axes.get_yticklabels()] == ["pair −1", "own pair"]
         assert axes.get_xlabel().endswith("looking back ... least")
     history = weights.assign(epoch=0)
     titles = [axes.get_title() for axes in viz.tap_history_figure(history, "stem.tam").axes]
-    assert titles == ["-2", "prev", "curr"]
+    assert titles == ["−2", "prev", "curr"]
 
 
 def test_hover_holds_every_weight_and_who_it_is(taps):
@@ -299,7 +299,7 @@ def test_hover_holds_every_weight_and_who_it_is(taps):
     strips, cells = figure.data[0:4:2], figure.data[1:4:2]
     order = sorted_by_hand(taps["a.tam"])
     np.testing.assert_allclose(cells[0].z, taps["a.tam"][:, order], atol=10**-DECIMALS)
-    assert list(cells[0].y) == ["-2", "-1", "+0", "+1", "+2"]
+    assert list(cells[0].y) == ["−2", "−1", "+0", "+1", "+2"]
     names = [f"{c}, {roles['role'][c]}" for c in order]
     assert list(cells[0].x) == list(strips[0].x) == names
     assert cells[0].zmin == -cells[0].zmax < 0
@@ -311,6 +311,16 @@ def test_hover_holds_every_weight_and_who_it_is(taps):
         assert shown == [ROLE_COLOURS[name.split(", ")[1]] for name in strip.x]
     legend = [trace.name for trace in figure.data[4:]]
     assert legend == ["looks_back", "averages", "keeps", "silent", "mixed"]
+
+
+@pytest.mark.parametrize("r", [1, 3, 7])
+def test_there_is_room_for_the_name_of_every_tap(r):
+    model = tsn(depth="tiny", num_frames=8, temporal="tam", num_taps=r)
+    figure = viz.taps_hover(tam_weights(model), tam_roles(model))
+    top, *_ = figure.select_yaxes()
+    margins = figure.layout.margin.to_plotly_json()
+    inner = figure.layout.height - 100 - margins["b"]  # plotly's own at the top: 100
+    assert inner * np.ptp(top.domain) / (r + 1) > 13, "pixels of a row; text is 12 high"
 
 
 def colour_at(strip: go.Heatmap, value: float) -> str:
@@ -466,6 +476,8 @@ def test_deletion_beside_its_control():
     np.testing.assert_allclose(random.get_ydata(), [0, -0.9, -1.8])
     np.testing.assert_allclose(occlusion.get_ydata(), [0, -2, -4])
     assert occlusion.get_label() == "occlusion" and "control, 3 orders" in random.get_label()
+    one = viz.deletion_figure(DELETIONS[DELETIONS["seed"] < 1]).axes[0].lines[0]
+    assert one.get_label() == "random (control, 1 order)"
     band = axes.collections[0].get_paths()[0].vertices
     for deleted, low, high in ((0, 0, 0), (1, -1, -0.8), (2, -2, -1.6)):
         edge = band[band[:, 0] == deleted, 1]

@@ -209,3 +209,7 @@ def test_curves_are_those_of_the_classes_that_come_highest():
     ]  # fmt: skip
     assert axes.lines[0].get_xdata().tolist() == [0.5, 1.0] and axes.get_title() == "title"
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("time in the video / s", "probability / %")
+    for times in ([0.04], [0.0], [0.1, 9.9]):
+        (axes,) = viz.timeline_figure(pd.DataFrame({"a": 0.5}, times)).axes
+        left, right = axes.get_xlim()
+        assert 0 <= left <= times[0] and right > times[-1], "no time before the video"

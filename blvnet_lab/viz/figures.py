@@ -179,6 +179,7 @@ def timeline_figure(table: pd.DataFrame, top: int = 5, title: str = "") -> Figur
     for name, colour, mark in zip(highest, cycle(colours), cycle(marks), strict=False):
         axes.plot(table.index, 100 * table[name], mark + "-", c=colour, ms=3, label=as_label(name))
     axes.set(xlabel="time in the video / s", ylabel="probability / %", ylim=(-2, 102))
+    axes.set_xlim(left=max(0, axes.get_xlim()[0]))
     axes.set_title(title, fontsize=10)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9)
     return figure
@@ -314,7 +315,8 @@ def deletion_figure(table: pd.DataFrame) -> Figure:
     random = table[table["method"] == "random"].groupby("deleted")["log_probability"]
     spread = random.agg(["min", "mean", "max"])
     axes.fill_between(spread.index, spread["min"], spread["max"], color=GREY, alpha=0.3, lw=0)
-    label = f"random (control, {random.size().max()} orders)"
+    orders = random.size().max()
+    label = f"random (control, {orders} {'order' if orders == 1 else 'orders'})"
     axes.plot(spread.index, spread["mean"], color=GREY, linestyle="--", label=label)
     methods = table[table["method"] != "random"].groupby("method", sort=False)
     looks = zip(cycle(METHOD_COLOURS), cycle("osD^"), strict=False)

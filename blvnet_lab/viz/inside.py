@@ -39,8 +39,8 @@ def sorted_taps(weights: pd.DataFrame, roles: pd.DataFrame) -> dict[str, SortedT
         own = ranks[ranks["module"] == module].set_index("channel")
         own = own.assign(falling=-grid.loc[0]).sort_values(["rank", "falling"])
         names = rows.drop_duplicates("offset").set_index("offset")["tap"][grid.index]
-        taps = grid[own.index].to_numpy()
-        found[module] = SortedTaps(names.tolist(), taps, own.index.tolist(), own["role"].tolist())
+        names, taps = names.str.replace("-", "−").tolist(), grid[own.index].to_numpy()
+        found[module] = SortedTaps(names, taps, own.index.tolist(), own["role"].tolist())
     return found
 
 
@@ -107,7 +107,7 @@ def pair_taps_figure(pair_weights: pd.DataFrame, module: str, title: str = "") -
         shown = draw_signed(axes, grid, limit, aspect="auto")
         axes.set_title(f"{frame} frames")
         offsets = [f"pair {offset:+d}" if offset else "own pair" for offset in grid.index]
-        axes.set_yticks(range(len(grid)), offsets)
+        axes.set_yticks(range(len(grid)), [text.replace("-", "−") for text in offsets])
         axes.set_xticks([])
         if len(ahead) <= FEW_CHANNELS / 2:
             axes.set_xticks(range(len(ahead)), ahead.index, fontsize=7)
@@ -132,7 +132,7 @@ def tap_history_figure(history: pd.DataFrame, module: str) -> Figure:
         axes.plot(lines, color=GREY, alpha=alpha, linewidth=0.8)
         axes.plot(lines.median(axis=1), color=GREEN, linewidth=2.5, label="median")
         axes.axhline(0, color=theme.ink(), linewidth=0.8)
-        axes.set(title=own["tap"].iloc[0], xlabel="epoch")
+        axes.set(title=own["tap"].iloc[0].replace("-", "−"), xlabel="epoch")
         axes.locator_params("x", integer=True, min_n_ticks=1)
     panels[0].set_ylabel("weight")
     panels[0].legend(frameon=False)

@@ -64,7 +64,8 @@ def taps_hover(weights: pd.DataFrame, roles: pd.DataFrame) -> go.Figure:
     """Draw `taps_figure` to hover over and to zoom into: module, channel, role, tap and weight."""
     modules = sorted_taps(weights, roles)
     titles = [f"{module}: {len(taps.channels)} channels" for module, taps in modules.items()]
-    height = 100 * len(modules) + 150  # pixels
+    tall = 49 + 17 * weights["offset"].nunique()  # pixels: 100 for three taps, a role and a title
+    height = tall * len(modules) + 150
     figure = make_subplots(len(modules), 1, subplot_titles=titles, vertical_spacing=32 / height)
     steps = len(ROLE_COLOURS)
     edges = np.repeat(np.arange(steps + 1) / steps, 2)[1:-1].tolist()
