@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass
 from functools import partial
-from inspect import signature
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
@@ -106,8 +105,9 @@ def run_typed(words: Sequence[str]) -> None:
     command = as_command(name, words)
     try:
         result = tyro.cli(command, prog=f"{program} {name}", args=words[1:])
-    except SystemExit as ended:
-        refuse_further_files(name, words, ended)
+    except SystemExit as ended:  # it has called further files, such as *.mp4, unknown options
+        if ended.code and sum(b[:2] != "--" and os.path.exists(w) for b, w in pairwise(words)) > 2:
+            raise ValueError(f"got more files than expected: run {name} once for each") from ended
         raise
     if is_first():
         print(result)
@@ -119,18 +119,6 @@ def run_typed(words: Sequence[str]) -> None:
         sys.exit(128 + getattr(signal, stopped, signal.SIGTERM))  # or `train && evaluate` goes on
 
 
-def refuse_further_files(name: str, words: Sequence[str], ended: SystemExit) -> None:
-    """Raise ValueError for more files than a command takes (*.mp4): tyro calls them options."""
-    known = signature(find(name)).parameters.values()
-    takes = [each.name.upper() for each in known if each.kind is each.POSITIONAL_ONLY]
-    files = [
-        word for before, word in pairwise(words) if before[:2] != "--" and os.path.exists(word)
-    ]
-    if ended.code == 2 and len(files) > len(takes):
-        got = f"got {len(files)} files: run it once for each"
-        raise ValueError(f"expected {name} {' '.join(takes)} and no further file, {got}") from ended
-
-
 def is_first() -> bool:
     """Tell whether this process may print: among those of torchrun only the first."""
     if not os.environ.get("RANK"):  # a single process; no need to import PyTorch to know that
@@ -139,8 +127,6 @@ def is_first() -> bool:
 
     return not rank_in_group()
 
-
-# --- What follows a printed result --------------------------------------------------------------
 
 # The field of a result that says where its picture goes; None draws no picture.
 DRAWN = {"benchmark": "figure", "staircase": "out", "evaluate": "out", "predict": "out"}
@@ -182,9 +168,6 @@ def open_lab(start: Path) -> None:
     # It refuses to run as root (usual in containers) unless asked to.
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     LabApp.launch_instance([str(start), *root])
-
-
-# --- Words and errors ---------------------------------------------------------------------------
 
 
 WRITES = {"--out", "--json", "--figure", "--annotate"}
