@@ -5,6 +5,8 @@ orange ground that shows whether the colour channels are in the right order. The
 enough to survive lossy coding and resizing.
 """
 
+import os
+import sys
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -121,6 +123,8 @@ def write_video(
             frame.pts, frame.time_base = time, Fraction(1, rate)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+    if codec == "libsvtav1" and sys.platform == "linux":  # of root it makes a real-time thread
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     return path
 
 
