@@ -244,8 +244,10 @@ def test_a_probe_stands_beside_its_controls(tmp_path):
     assert test[[0, 3]].tolist() == pytest.approx([0.2, 1.0]), "two of ten look like class 0"
 
 
-def test_a_probe_becomes_the_classifier_of_its_network(manifest, extracted, tmp_path):
+def test_a_probe_becomes_the_classifier_of_its_network(manifest, extracted, tmp_path, monkeypatch):
     checkpoint, file, features = extracted
+    for name, value in (("STRENGTHS", (1.0, 0.01)), ("SHUFFLES", 1)):  # quicker
+        monkeypatch.setattr(probe, name, value)
     for size, views in (((24, 40), "1x3"), ((48, 48), "2x1")):  # as trained, and others
         out = tmp_path / views / "model.safetensors"
         if views == "2x1":

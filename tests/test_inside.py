@@ -49,7 +49,8 @@ def texts(figure) -> list[str]:
 def test_the_parts_add_up_to_the_model(builder, depth):
     with torch.device("meta"):
         model = builder(depth=depth, num_frames=4, num_classes=7, in_channels=10).eval()
-    for size in ((224, 224), (66, 90)):  # the second one is halved to odd sizes
+    sizes = (224, 224), (66, 90)  # the second one is halved to odd sizes
+    for size in sizes if depth == "tiny" else sizes[1:]:
         table, cost = layer_table(model, size), count_cost(model, size)
         clip = torch.empty(1, 4, 10, *size, device="meta")
         with FlopCounterMode(display=False) as counter, torch.no_grad():

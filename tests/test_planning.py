@@ -213,11 +213,11 @@ def memory(name):
 
 train(2)  # after which there are gradients and momentum
 before = memory("VmRSS")
-train(100)
+train(40)
 # Not getrusage: its peak may be that of the process which started this one.
 grown = memory("VmHWM") - before
 counted = count_memory(recipe, 10)
-print(grown / (100 * counted.clip))
+print(grown / (40 * counted.clip))
 """
 
 

@@ -360,7 +360,7 @@ def test_killed_and_run_again(data_set, tmp_path, alone):
         process = run(data_set, out)
         deadline = time.monotonic() + LIMIT_S
         while not has_some(pattern) and time.monotonic() < deadline:
-            time.sleep(0.001)
+            time.sleep(0.01)  # not to be in its way
         process.kill()
         process.communicate(timeout=LIMIT_S)  # the processes that it had started end, too
         there = {k: v for k, v in tree(out).items() if k.endswith(".mp4")}
