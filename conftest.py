@@ -6,6 +6,7 @@ shipped scale, and its outputs are compared with the committed ones.
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 from pathlib import Path
@@ -25,8 +26,10 @@ NOT_COMPARED = (
 
 # Long work, of which each part may be done by another process; it comes first.
 ALONE = "tests/test_browser.py::test_notebook[", "tests/test_walkthrough.py"
-# Long files that would come late: at the end, one process would wait for the other.
-LONG = tuple(f"tests/test_{name}" for name in ("subset", "tam_explorer", "widgets", "with_other"))
+# Long files that would come late: at the end, one process would wait for the other. And what goes
+# on in a page of ALONE.
+LONG = ("browser", "subset", "tam_explorer", "widgets", "with_other")
+LONG = tuple(f"tests/test_{name}" for name in LONG)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -91,6 +94,10 @@ def why_no_browser() -> str | None:
             "or set BROWSER_PATH to one"
         )
     return None
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what is there now stays; looking through it would take a second each time
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
