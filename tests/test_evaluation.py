@@ -173,6 +173,8 @@ def test_views_are_averaged_before_the_softmax():
     assert model.sizes == [12, 12, 6], "a batch counts views"
     expected = torch.stack([sum(clip.double()) / 6 for clip in views])
     torch.testing.assert_close(found.logits.double(), expected, rtol=0, atol=1e-6)
+    again = evaluate(model, Known(views), batch_size=4, device=CPU)
+    assert same(again, found) and model.sizes[3:] == [4, 2] * 5, "never more than it allows"
     # One view is sure of class 0, two lean to class 1: averaging probabilities would give 1.
     views = torch.tensor([[[10.0, 0.0], [0.0, 4.0], [0.0, 4.0]]])
     assert views.softmax(-1).mean(1).argmax().item() == 1

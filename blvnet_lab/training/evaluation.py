@@ -75,7 +75,7 @@ def evaluate(
 
     Args:
         dataset: items (clip (T, C, H, W), label), or (views (V, T, C, H, W), label).
-        batch_size: views at once.
+        batch_size: views at once, at most.
         hardware: for its precision and workers; None for float32 and no workers.
         stop: called after every batch; True stops the evaluation.
 
@@ -102,7 +102,8 @@ def evaluate(
                 labels = labels if labels.ndim == 2 else labels.long()  # from any integer type
                 views = clips if clips.ndim == 6 else clips[:, None]  # (B, V, T, C, H, W)
                 views = views.to(device, non_blocking=True)
-                logits = model(views.flatten(0, 1)).float()  # (B*V, num_classes)
+                few = views.flatten(0, 1).split(batch_size)  # all, unless V is larger
+                logits = torch.cat([model(some).float() for some in few])  # (B*V, num_classes)
                 logits = logits.unflatten(0, views.shape[:2]).mean(1).cpu()
                 found.append((logits, labels, numbers))
             bar.update(len(bad) + (len(labels) if good else 0))
