@@ -203,7 +203,7 @@ def _read_list(file: Path, split: str) -> Iterator[ListedClip]:
 def find_videos(
     root: Path, *, frames_from: int | None = None
 ) -> tuple[list[str], list[Finding], dict[str, list[str]]]:
-    """Find all videos below `root`, folders that cannot be read, and other files by suffix.
+    """Find all videos below `root`, unreadable folders, and by suffix what is passed over.
 
     Links to folders are followed, but not back to a folder that holds them. Hidden files and
     folders are skipped. A folder of numbered pictures without videos counts as one video, in which
