@@ -44,8 +44,6 @@ ONE_SOURCE = {
     "suffixes": ["holiday.mp4", "holiday.webm"],
     "a space": ["holiday 7 .mp4", "holiday 8 .mp4"],
 }
-
-
 OTHERS = {"holiday": "beach", "Holiday": "beach", "x7": "x8", "g01": "g02", "April": "Juno"}
 
 
@@ -144,8 +142,7 @@ def split_of(found) -> dict[str, str]:
 
 
 def kinds(found, kind: str) -> list[str]:
-    report = pd.read_csv(found.report, keep_default_na=False, dtype=str)
-    return [Path(name).name for name in report["name"][report["kind"] == kind]]
+    return [Path(name).name for name in found.problems.query("kind == @kind")["name"]]
 
 
 def test_families_are_not_torn_apart_by_the_draw(tmp_path):

@@ -24,22 +24,12 @@ from videos import write_video
 
 from blvnet_lab.data import ClipDataset, DataSet, probe_video, read_frames
 from blvnet_lab.datasets import kinetics_subset as subset_module
-from blvnet_lab.datasets import remote as remote_module
+from blvnet_lab.datasets import remote
 from blvnet_lab.datasets.inventory import build_manifest
 from blvnet_lab.datasets.kinetics_plan import compare_releases
 from blvnet_lab.datasets.kinetics_subset import fetch_subset, plan_subset
 from blvnet_lab.datasets.reencoding import CODINGS, reencode_video
-from blvnet_lab.datasets.remote import (
-    FOLDERS,
-    REPLACEMENTS,
-    DownloadError,
-    MissingError,
-    QuietHandler,
-    RemoteFile,
-    serve_mirror,
-    tar_bytes,
-    write_mirror,
-)
+from blvnet_lab.datasets.remote import FOLDERS, QuietHandler, serve_mirror, tar_bytes, write_mirror
 from blvnet_lab.datasets.selection import Selection
 from blvnet_lab.datasets.sources import count_shared
 from blvnet_lab.paths import data_samples
@@ -52,8 +42,8 @@ every_release = pytest.mark.parametrize("dataset", FOLDERS, scope="module")
 
 @pytest.fixture(autouse=True)
 def in_a_hurry(monkeypatch):
-    monkeypatch.setattr(remote_module, "TRIES", 4)
-    monkeypatch.setattr(remote_module, "WAIT_S", 0.01)
+    monkeypatch.setattr(remote, "TRIES", 4)
+    monkeypatch.setattr(remote, "WAIT_S", 0.01)
     monkeypatch.setattr(os, "fsync", lambda file: None)
 
 
@@ -242,7 +232,7 @@ def test_it_stops_when_every_class_has_its_clips(mirror, dataset, tmp_path):
     wishes = {"dataset": dataset, "classes": classes, "split": ("val",), "clips_per_class": 1}
     with served(mirror) as (url, requests):
         found = fetch(url, tmp_path, **wishes)
-        asked = {name for name, _ in requests} - {REPLACEMENTS}
+        asked = {name for name, _ in requests} - {remote.REPLACEMENTS}
         requests.clear()
         fetch(url, tmp_path, **wishes)
     for name in classes:
@@ -393,7 +383,7 @@ def stall(handler, content):
     scope="module",
 )
 def test_faults_on_the_way_lose_nothing(dataset, fault, mirror, faultless, tmp_path, monkeypatch):
-    monkeypatch.setattr(remote_module, "TIMEOUT_S", 1 if fault is stall else 60)
+    monkeypatch.setattr(remote, "TIMEOUT_S", 1 if fault is stall else 60)
     with served(mirror, fault) as (url, requests):
         assert faultless(fetch(url, tmp_path, dataset=dataset))
     assert any(begin for _, begin in requests), "it went on where it had stopped"
@@ -459,13 +449,13 @@ def test_a_part_that_comes_back(dataset, gone, fault, words, mirror, faultless, 
 
 
 def test_replacements_come_first_and_later_too(mirror, faultless, tmp_path):
-    with serve_mirror(mirror, lacking(REPLACEMENTS)) as url:
+    with serve_mirror(mirror, lacking(remote.REPLACEMENTS)) as url:
         found = fetch(url, tmp_path)
     unreadable = set(found.problems.query("kind == 'unreadable'")["name"])
     assert set(faultless.problems.query("kind == 'unreadable'")["name"]) < unreadable
-    assert whole(mirror, tmp_path, faultless) == [REPLACEMENTS]
+    assert whole(mirror, tmp_path, faultless) == [remote.REPLACEMENTS]
     # A class is not filled up before its replacements came.
-    assert whole(mirror, tmp_path.with_name("other"), faultless)[0] == REPLACEMENTS
+    assert whole(mirror, tmp_path.with_name("other"), faultless)[0] == remote.REPLACEMENTS
 
 
 @pytest.mark.parametrize(
@@ -499,7 +489,7 @@ def test_the_server_goes_away_in_the_middle(mirror, faultless, tmp_path):
             return True
 
     with served(mirror, three_parts) as (url, _):
-        with pytest.raises(DownloadError, match="what was fetched is kept"):
+        with pytest.raises(remote.DownloadError, match="what was fetched is kept"):
             fetch(url, tmp_path)
         there = files(tmp_path)
         assert there and there.items() < faultless.files.items()
@@ -516,8 +506,8 @@ def test_a_file_that_changes_while_it_is_read(tmp_path):
         return True
 
     with served(tmp_path, change) as (url, _):
-        file = RemoteFile(f"{url}a.tar")
-        with pytest.raises(MissingError, match="read, or the server knows no ranges"):
+        file = remote.RemoteFile(f"{url}a.tar")
+        with pytest.raises(remote.MissingError, match="read, or the server knows no ranges"):
             while file.read(10_000):
                 pass
 
@@ -591,8 +581,9 @@ def one_part(mirror: Path, folder: Path, clips: Callable, **wishes):
     part.parent.mkdir(parents=True)
     wanted = clips(list(plan.rows.index))
     part.write_bytes(tar_bytes((f"{name}.mp4", clip) for name, clip in wanted))
+    parts = {remote.REPLACEMENTS: None, part.name: None}
     with serve_mirror(folder / "mirror") as url:
-        return fetch_subset(replace(plan, mirror=url, parts={REPLACEMENTS: None, part.name: None}))
+        return fetch_subset(replace(plan, mirror=url, parts=parts))
 
 
 CLIP = next((data_samples() / "motion" / "val").rglob("*.mp4")).read_bytes()
@@ -629,7 +620,7 @@ def test_members_cannot_leave_the_folder(mirror, tmp_path, monkeypatch):
     assert list(files(tmp_path / "out")) == [f"clips/moves up/{given[0]}.mp4"]
     assert not list(tmp_path.glob("*.mp4"))
     assert not (found.problems["kind"] == "truncated part").any(), "links are passed over"
-    assert problem_of(found, "missing part").name == REPLACEMENTS, "this mirror has none"
+    assert problem_of(found, "missing part").name == remote.REPLACEMENTS, "this mirror has none"
 
 
 def test_clips_that_are_not_whole_are_not_kept(mirror, tmp_path):
@@ -694,7 +685,7 @@ def test_a_web_page_instead_of_lists(mirror, tmp_path):
         ("annotations/val.csv", r"val\.csv: expected the columns label, youtube_id.*got <html>"),
     ):
         (web / "400" / name).write_text("<html>log in</html>")
-        with serve_mirror(web) as url, pytest.raises(DownloadError, match=words):
+        with serve_mirror(web) as url, pytest.raises(remote.DownloadError, match=words):
             fetch(url, tmp_path / "out", split=("val",))
 
 
@@ -834,7 +825,7 @@ def test_the_command_asks_first(mirror, tmp_path, monkeypatch, capsys):
     said = capsys.readouterr()
     assert "streaming: 100%" in said.err and "kept" in said.out
     with serve_mirror(mirror, page("part_0")) as url:
-        with pytest.raises(DownloadError, match="run the same command again"):
+        with pytest.raises(remote.DownloadError, match="run the same command again"):
             wishes |= {"mirror": url, "yes": True}
             subset_module.subset("kinetics400", tmp_path / "lacking", **wishes)
     assert (tmp_path / "lacking" / "manifest.csv").is_file()

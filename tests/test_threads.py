@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,15 +22,10 @@ def machine(monkeypatch, tmp_path):
     def make(cores: int, *running: int, own: int | None = None) -> None:
         lines = [f"9.00 9.00 9.00 {number}/300 4711\n" for number in running]
         monkeypatch.setattr(os, "cpu_count", lambda: cores)
-        monkeypatch.setattr(
-            os, "sched_getaffinity", lambda pid: set(range(own or cores)), raising=False
-        )
-
-        class Load:
-            def read_text(self) -> str:
-                return lines.pop(0) if len(lines) > 1 else lines[0]
-
-        monkeypatch.setattr(threads, "LOAD", Load())
+        ours = set(range(own or cores))
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: ours, raising=False)
+        load = SimpleNamespace(read_text=lambda: lines.pop(0) if lines[1:] else lines[0])
+        monkeypatch.setattr(threads, "LOAD", load)
         monkeypatch.delitem(sys.modules, "torch", raising=False)
 
     return make
