@@ -3,9 +3,9 @@
 import errno
 import filecmp
 import hashlib
+import logging
 import os
 import re
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -41,10 +41,8 @@ def data_root() -> Path:
     """
     name = os.environ.get("BLVNET_DATA", "")
     if not os.path.isdir(name):
-        raise FileNotFoundError(
-            "expected the environment variable BLVNET_DATA to name the folder of your data sets, "
-            f'got "{name}": set it, or say where the data set is'
-        )
+        wanted = "expected the environment variable BLVNET_DATA to name the folder of data sets"
+        raise FileNotFoundError(f'{wanted}, got "{name}": set it, or say where the data set is')
     return Path(name)
 
 
@@ -75,7 +73,8 @@ def atomic_write(path: str | os.PathLike, *, keep: bool = False) -> Iterator[Pat
             os.fsync(file.fileno())
         if keep and path.is_file() and not filecmp.cmp(path, partial, shallow=False):
             kept = path.rename(free_name(path))
-            warnings.warn(f"another file was {path} before: it is now {kept}", stacklevel=3)
+            said = "another file was %s before: it is now %s"
+            logging.getLogger("blvnet_lab").warning(said, path, kept)
         partial.replace(path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # these name no file
