@@ -245,11 +245,11 @@ def test_a_manifest_is_a_table_too(manifest, table, tmp_path):
 
 
 def test_parts_are_divided_by_video(tmp_path):
-    lines = ["path,label,start,end"]
+    lines = ["path, label, start, end"]
     (tmp_path / "v").mkdir()
     for k in range(6):
         path = write_video(tmp_path / "v" / f"{'abcdef'[k]}.mp4", 30 + k)
-        lines += [f"{path.name},{'xyx'[j]},{k / 10},{(k + j + 1) / 10}" for j in range(3)]
+        lines += [f"{path.name}, {'xyx'[j]}, {k / 10},{(k + j + 1) / 10}" for j in range(3)]
     table = tmp_path / "parts.csv"
     table.write_text("\n".join(lines))
     for seed in range(4):

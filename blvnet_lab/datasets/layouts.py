@@ -187,7 +187,7 @@ def _own_list(path: Path | None) -> tuple[list[ListedClip], list[str]]:
 
 def _read_list(file: Path, split: str) -> Iterator[ListedClip]:
     lines, clips = [*published.read_lines(file)], []
-    if lines and {"path", "label"} <= set(lines[0].replace('"', "").split(",")):
+    if lines and {"path", "label"} <= set(lines[0].replace('"', "").replace(", ", ",").split(",")):
         lines, clips = [], [*published.read_table(file, split)]
     for line in lines:
         parts = LINE.fullmatch(line)

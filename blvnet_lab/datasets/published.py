@@ -83,7 +83,8 @@ def _table(find: Find, *names: str) -> pd.DataFrame:
 
 
 def _read_csv(file: Path | TextIO) -> pd.DataFrame:
-    return pd.read_csv(file, dtype="str", keep_default_na=False, encoding="utf-8-sig")
+    how = {"dtype": "str", "keep_default_na": False, "encoding": "utf-8-sig"}
+    return pd.read_csv(file, skipinitialspace=True, **how)
 
 
 def _hmdb51(find: Find, fold: int) -> Listed:
