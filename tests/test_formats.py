@@ -202,6 +202,7 @@ def test_a_list_of_paths_and_labels(names, put, tmp_path):
         ("caf\xe9/c.mp4 0\n", r"a\.txt: expected text in UTF-8, got .* byte 0xe9 .*: save it"),
         ("", "as annotations a file of lines `path label`, .*found none at"),
         (None, "as annotations a file of lines `path label`, .*found none at"),
+        ("path,label\nc.mp4,\n", "as annotations a file of lines `path label`, .*found none at"),
     ],
 )
 def test_lists_that_make_no_sense(text, words, put, tmp_path):

@@ -166,7 +166,8 @@ def _own_list(path: Path | None) -> tuple[list[ListedClip], list[str]]:
                 raise ValueError(f"expected one list of each split in {path}, {got}")
             files += [(split, file) for file in found]
     rows = [row for split, file in files for row in _read_list(file, split)]
-    if not rows:
+    names = {name for row in rows for name in split_labels(row.class_name)}
+    if not names:
         wanted = "a file of lines `path label`, or a folder with such files train.txt and val.txt"
         raise ValueError(f"expected as annotations {wanted}, found none at {path}")
     if all(re.search(r" \d+ \d+$", f"{row.names[0]} {row.class_name}") for row in rows):
@@ -175,7 +176,6 @@ def _own_list(path: Path | None) -> tuple[list[ListedClip], list[str]]:
     # A bare name that several videos have does not identify one; parts of one video may share it.
     uses = Counter(names[-1] for names in {row.names for row in rows})
     rows = [row._replace(names=row.names[:2]) if uses[row.names[-1]] > 1 else row for row in rows]
-    names = {name for row in rows for name in split_labels(row.class_name)}
     numbers = [int(name) for name in names if name.isdecimal()]
     if len(numbers) < len(names):
         return rows, sorted(names)
