@@ -334,6 +334,10 @@ def test_enlarged_maps_are_the_layers_output(stage, channel, position):
         assert close(tiles[place], colours_of(maps[name][position], limit)), name
     little, big, merged, out = (f"±{limit:.2g}" for limit in limits)
     assert [row.scale for row in explorer._rows()] == ["", little, "", big, merged, out]
+    for part, name in zip(parts, points, strict=True):
+        height, width = maps[name].shape[1:]
+        words = f"{part} {height} x {width}, {maps[name].min():.2f} to {maps[name].max():.2f}"
+        assert words in explorer.caption.value
 
 
 def test_frames_are_those_of_the_pair():
@@ -363,6 +367,9 @@ def test_overview_has_every_pair():
             tile = picture[y:, left + p * step :][:64, :64, :3]
             shown = np.asarray(Image.fromarray(expected).resize((64, 64), Image.Resampling.BOX))
             assert np.array_equal(tile, shown), (row.name, p)
+    alone = still(explorer)  # where no kernel runs
+    assert (alone[: len(picture), : picture.shape[1]] == picture).all()
+    assert alone[len(picture) :, :, 3].any(), "no text below"
 
 
 def test_position_moves_the_frame_around_a_column():
@@ -411,19 +418,6 @@ def test_most_active_first(stage, point):
     assert (explorer.maps.value, explorer.caption.value) == (picture, caption)
     explorer.slider.value = seen[0]
     assert "the most active" in explorer.caption.value
-
-
-def test_caption_gives_sizes_and_ranges():
-    model, clip = shipped("blvnet_tam"), a_clip()
-    explorer = BranchExplorer(model, clip)
-    explorer.stage.value = "stage1"
-    explorer.slider.value = 9
-    points = ["stage1.little", "stage1.big", "stage1.merged", "stage1.out"]
-    sizes = ["little 16 x 16", "big 8 x 8", "merged 16 x 16", "out 8 x 8"]
-    maps = maps_by_hand(model, clip, points)
-    for point, size in zip(points, sizes, strict=True):
-        low, high = maps[point][:, 9].min(), maps[point][:, 9].max()
-        assert f"{size}, {low:.2f} to {high:.2f}" in explorer.caption.value
 
 
 @pytest.mark.parametrize(
@@ -485,11 +479,3 @@ def test_maps_that_are_no_numbers_are_blank():
     explorer.stage.value = "stage1"
     little, big = enlarged_tiles(explorer)[1], enlarged_tiles(explorer)[3]
     assert (big == big[0, 0]).all() and len(np.unique(little)) > 10
-
-
-def test_branch_explorer_where_no_kernel_runs():
-    explorer = BranchExplorer(shipped("blvnet_tam"), a_clip())
-    explorer.stage.value = "stage2"
-    picture, maps = still(explorer), decoded(explorer.maps.value)
-    assert (picture[: len(maps), : maps.shape[1]] == maps).all()
-    assert picture[len(maps) :, :, 3].any(), "no text below"
