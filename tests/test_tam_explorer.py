@@ -10,8 +10,7 @@ import re
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from nets import tam_resnet, tsm
+from nets import conv3d_tam, tam_resnet, tsm
 from shown import MANIFEST, bytes_of, decoded, plain, scores_in, shipped, shown
 
 from blvnet_lab import data
@@ -56,10 +55,6 @@ def awake(builder, **arguments):
     return model, torch.randn(8, 3, 32, 32)
 
 
-def causal(num_taps):
-    return awake(blvnet_tam, num_taps=num_taps, causal=True)
-
-
 def with_taps(model, changes):
     """A copy of the model whose own parameters hold the taps in `changes`, by TAM's name."""
     model = copy.deepcopy(model).eval()
@@ -80,14 +75,6 @@ def seen_by(model, clip, name):
     if isinstance(out, tuple):  # both frames of a pair get the pair's map
         return maps.repeat_interleave(2, dim=1), torch.stack(out, dim=2).flatten(1, 2)
     return maps, out
-
-
-def convolved(maps, taps, first=-1):
-    """ReLU of torch's depthwise 3-D convolution: maps (1, T, C, H, W), taps (r, C)."""
-    kernel = taps.t()[:, None, :, None, None]  # (C, 1, r, 1, 1)
-    padded = F.pad(maps.transpose(1, 2), (0, 0, 0, 0, -first, len(taps) - 1 + first))
-    out = F.conv3d(padded, kernel, groups=maps.shape[2])
-    return out.relu().transpose(1, 2)
 
 
 def probabilities(model, clip):
@@ -129,9 +116,9 @@ def check_arithmetic(explorer, name, channels, first=-1):
     model, clip = explorer._edits.model, explorer._edits.clip
     explorer.module.value = name
     maps, out = seen_by(model.eval(), clip, name)
-    taps = model.get_submodule(name).taps.detach()
-    torch.testing.assert_close(convolved(maps, taps, first), out, rtol=1e-4, atol=1e-5)
-    count = maps.shape[1]
+    taps, count = model.get_submodule(name).taps.detach(), maps.shape[1]
+    expected = conv3d_tam(maps, taps, causal=first == 1 - len(taps))
+    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
     assert explorer.frame.max == explorer.play.max == count - 1
     is_paired = model.pairs and name.startswith("stage4")
     assert explorer.frame.description == ("pair" if is_paired else "frame")
@@ -167,7 +154,8 @@ def test_arithmetic_is_the_modules(explorer, name):
 @pytest.mark.parametrize("r", [2, 3])
 @pytest.mark.parametrize("name", ["stem.tam", "stage2.tam", "stage4.1.tam"])
 def test_arithmetic_of_a_causal_model(name, r):
-    check_arithmetic(TamExplorer(*causal(r)), name, channels=(0, 5), first=1 - r)
+    explorer = TamExplorer(*awake(blvnet_tam, num_taps=r, causal=True))
+    check_arithmetic(explorer, name, channels=(0, 5), first=1 - r)
 
 
 def test_numbers_at_the_marked_pixel(explorer):
@@ -415,16 +403,6 @@ def test_presets_and_scopes(trained, explorer, preset, scope):
     assert_close(explorer.steps.maps[1], maps[0, explorer.frame.value, 3])
     at = [slider.value for slider in explorer.taps.values()]
     assert at == pytest.approx(changes["stage2.tam"][:, 3].tolist(), abs=STEP / 2)
-
-
-@pytest.mark.parametrize("causal", [False, True])
-def test_the_preset_of_tsm_is_a_networks_start(causal):
-    start = {"depth": "tiny", "num_frames": 8, "num_classes": 10, "causal": causal}
-    explorer = TamExplorer(blvnet_tam(**start, tap_init="shift"))
-    explorer.scope.value = "all TAMs"
-    for preset, words in (("identity", "Changed"), ("TSM shift", "All taps are the model's own.")):
-        explorer.presets[preset].click()
-        assert words in text_of(explorer, "message")
 
 
 def test_reset_leaves_no_trace(explorer):
