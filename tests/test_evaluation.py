@@ -30,7 +30,7 @@ from blvnet_lab.data import (
     view_transform,
 )
 from blvnet_lab.datasets.motion import CLASSES, write_dataset
-from blvnet_lab.models import save_model, tsn
+from blvnet_lab.models import save_model
 from blvnet_lab.runs import predict as predicting
 from blvnet_lab.runs.evaluate import Computing, evaluate_file, load_with_views
 from blvnet_lab.runs.predict import predict_video, write_annotated
@@ -181,23 +181,11 @@ def test_views_are_averaged_before_the_softmax():
     assert evaluated(Known(views)).logits.argmax().item() == 0
 
 
-def small(seed: int = 0) -> nn.Module:
-    """A TSN of three classes, sure of what it says."""
-    torch.manual_seed(seed)
-    model = tsn(depth="tiny", num_frames=4, num_classes=3, dropout=0.5)
-    nn.init.normal_(model.classifier.weight, std=0.2)
-    return model
-
-
-class Half(Reads):
-    def forward(self, clip: torch.Tensor) -> torch.Tensor:
-        return super().forward(clip).bfloat16()
-
-
 def test_means_over_views_keep_their_precision_in_bfloat16():
     # The logits are exact in bfloat16; their mean is not.
-    views = Known(torch.tensor([[[1.0, 0.0], [1.0, 0.0], [1.0078125, 0.0]]]))
-    for model in (Reads(), Half()):
+    views, half = Known(torch.tensor([[[1.0, 0.0], [1.0, 0.0], [1.0078125, 0.0]]])), Reads()
+    half.register_forward_hook(lambda *call: call[2].bfloat16())
+    for model in (Reads(), half):
         found = evaluate(model, views, device=CPU, hardware=Hardware(precision="bfloat16"))
         assert found.logits[0, 0].item() == pytest.approx(1 + 0.0078125 / 3, abs=1e-6)
 
@@ -215,7 +203,7 @@ def test_an_evaluation_can_be_stopped(as_rank):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_no_generator_is_touched(workers):
-    model, before = small(), torch.get_rng_state()
+    model, before = network(), torch.get_rng_state()
     data = [(noise(4, 3, 32, 32, seed=i), i % 3) for i in range(4)]
     evaluate(model, data, device=CPU, hardware=Hardware(workers=workers))
     assert torch.equal(before, torch.get_rng_state())
@@ -534,22 +522,16 @@ def test_only_the_first_rank_writes(manifest, checkpoint, tmp_path, monkeypatch,
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    "places",
-    [
-        {},
-        {"SLURM_PROCID": "1", "SLURM_NTASKS": "4"},
-        *({n: "1" for n in TORCHRUN if n != name} for name in TORCHRUN),
-    ],
-)
-def test_alone_unless_torchrun_says_otherwise(places, monkeypatch, on_cpu):
-    for name in TORCHRUN:
-        monkeypatch.delenv(name, raising=False)
-    for name, value in places.items():
-        monkeypatch.setenv(name, value)
-    with process_group() as (ranks, _):
-        assert ranks == Ranks() and not torch.distributed.is_initialized()
-    assert rank_in_group() is None
+def test_alone_unless_torchrun_says_otherwise(monkeypatch, on_cpu):
+    part_of_it = ({n: "1" for n in TORCHRUN if n != name} for name in TORCHRUN)
+    for environment in ({}, {"SLURM_PROCID": "1", "SLURM_NTASKS": "4"}, *part_of_it):
+        for name in TORCHRUN:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        with process_group() as (ranks, _):
+            assert ranks == Ranks() and not torch.distributed.is_initialized()
+        assert rank_in_group() is None
 
 
 def contents(out: Path) -> tuple[dict, pd.DataFrame, str, str]:
