@@ -18,7 +18,7 @@ import pytest
 import torch
 from lab import LIMIT_S, contents
 from PIL import Image
-from videos import copy_packets, draw, read_number, shown_by_ffmpeg, write_shown, write_video
+from videos import copy_packets, draw, numbers, shown_by_ffmpeg, write_shown, write_video
 
 from blvnet_lab.data import ClipDataset, DataSet, check_video, probe_video, read_frames
 from blvnet_lab.data.dataset_files import CLASS_LIST
@@ -27,10 +27,6 @@ from blvnet_lab.datasets import reencoding as module
 from blvnet_lab.datasets.encoding import write_h264, write_mpeg4
 from blvnet_lab.datasets.reencoding import CODINGS, reencode, reencode_video
 from blvnet_lab.paths import atomic_write
-
-
-def numbers(frames: torch.Tensor) -> list[int]:
-    return [read_number(frame.numpy()) for frame in frames]
 
 
 def reencode_one(path: Path, short_side: int = 64, coding: str = "mpeg4") -> tuple[dict, Path]:
@@ -48,11 +44,6 @@ SOURCES = {
     "vp9.webm": (lambda p: write_video(p, 30, codec="libvpx-vp9", size=(65, 99)), 0, 30),
     "hevc.mp4": (lambda p: write_video(p, 30, codec="libx265", codec_options=X265), 0, 30),
     "b.avi": (lambda p: write_video(p, 30, codec="mpeg4", b_frames=2), 0, 30),
-    "uneven.mp4": (
-        lambda p: write_video(p, 30, gop=30, times=np.cumsum(np.arange(30) % 4 + 1).tolist()),
-        0, 30,
-    ),
-    "turned.mp4": (lambda p: write_video(p, 30, rotation=90, size=(160, 96)), 0, 30),
     "one.webm": (lambda p: write_video(p, 1, codec="libvpx-vp9"), 0, 1),
     "odd.mp4": (lambda p: write_video(p, 20, size=(67, 113), pix_fmt="yuv444p"), 0, 20),
 }  # fmt: skip
