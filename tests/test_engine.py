@@ -30,7 +30,7 @@ from videos import write_video
 
 from blvnet_lab.data import ClipDataset, DataSet, evaluation_transform, training_transform
 from blvnet_lab.datasets.motion import CLASSES, write_dataset
-from blvnet_lab.models import blvnet, blvnet_tam, load_notes, save_model, tsn
+from blvnet_lab.models import blvnet, blvnet_tam, save_model, tsn
 from blvnet_lab.runs import train as run_module
 from blvnet_lab.runs.train import clip_datasets, start_from, train
 from blvnet_lab.training import engine
@@ -339,7 +339,7 @@ def test_a_run_in_which_all_steps_overflow(monkeypatch, caplog):
 
 
 def test_the_hardware_may_change_on_the_way(tmp_path):
-    hardware = Hardware("float16", channels_last=False, accumulate=2, workers=1)
+    hardware = Hardware("float16", channels_last=False, accumulate=2)
     recipes = [SHORT, replace(SHORT, hardware=hardware)]
     for number, (one, other) in enumerate(itertools.permutations(recipes)):
         out = tmp_path / str(number)
@@ -523,13 +523,8 @@ def test_a_clip_that_is_not_a_number(clip, accumulate, tmp_path):
 
 def test_weights_that_are_not_finite_are_not_kept(tmp_path):
     """The last step of the first epoch has a finite loss, but ruins the weights."""
-    model, asked = build(SHORT, 2), []
-
-    def ruin(gradient):
-        asked.append(1)
-        return gradient * math.inf if len(asked) == 3 else gradient
-
-    model.classifier.weight.register_hook(ruin)
+    model, factors = build(SHORT, 2), iter([1, 1, math.inf])
+    model.classifier.weight.register_hook(lambda gradient: gradient * next(factors))
     words = "expected finite weights, .* 1 tensors are not, first classifier.weight"
     with pytest.raises(FloatingPointError, match=words):
         fitted(tmp_path / "run", model=model, save_minutes=0)
@@ -599,6 +594,11 @@ def test_the_best_epoch_is_kept(tmp_path):
         assert_equal(dict(found["model"]), states[epoch - 1])
         assert (len(found["history"]), found["epoch"]) == (epoch, epoch + 1)
         assert found["history"][0]["more"] == "words"
+    before = contents(tmp_path / "run")  # a run that is done stays so
+    model, result = fitted(tmp_path / "run", recipe, resume=True)
+    assert_equal(tensors(model), states[4])
+    assert len(result.history) == 5 and result.predictions is None and result.stopped == ""
+    assert contents(tmp_path / "run") == before
 
 
 def test_an_earlier_run_is_not_overwritten(tmp_path):
@@ -623,18 +623,6 @@ def half_done(tmp_path_factory) -> Path:
     return out
 
 
-def test_another_recipe_is_no_way_to_go_on(half_done):
-    before = contents(half_done)
-    other = replace(SHORT, epochs=5, network=Network(dropout=0.1), hardware=Hardware(workers=1))
-    with pytest.raises(ValueError) as error:
-        fitted(half_done, other, resume=True)
-    words = str(error.value)
-    assert f"with which {half_done} was begun, epochs 2, got 5; network {{" in words
-    assert "'dropout': 0.3" in words and "'dropout': 0.1" in words and "workers" not in words
-    assert "the hardware may change" in words and f"--init {half_done / 'last.pt'}" in words
-    assert contents(half_done) == before
-
-
 def other(count: int = 24, **changes) -> Clips:
     """Training clips, or ten validation clips, with other attributes."""
     clips = Clips(count, seed=int(count == 10), augmented=count == 24)
@@ -643,23 +631,27 @@ def other(count: int = 24, **changes) -> Clips:
 
 
 NAMED_3 = [f"clip_{i}{3 * (i == 3) or ''}.mp4" for i in range(24)]
+ANOTHER = replace(SHORT, epochs=5, network=Network(dropout=0.1), hardware=Hardware(workers=1))
 
 
 @pytest.mark.parametrize(
     "name, data, words",
     [
-        ("train_set", other(32), "training clips 24, got 32"),
+        ("recipe", ANOTHER, r"epochs 2, got 5; network \{.*'dropout': 0.3.*'dropout': 0.1.*\}: "),
+        ("train_set", other(32), "training clips 24, got 32; got other clips of train; "),
         ("train_set", other(classes=("bright", "dark")), "got other classes: "),
         ("train_set", other(paths=Clips(24).paths[::-1]), "got other clips of train: "),
         ("train_set", other(labels=Clips(24).labels.flip(0)), "got other labels of train: "),
         ("val_set", other(10, paths=NAMED_3[:10]), "got other clips of val: "),
     ],
 )
-def test_other_data_is_no_way_to_go_on(name, data, words, half_done):
+def test_another_recipe_or_other_data_is_no_way_to_go_on(name, data, words, half_done):
+    """But for the hardware, which may change."""
     before = contents(half_done)
-    with pytest.raises(ValueError, match=f"clips with which .*run was begun, .*{words}") as error:
+    with pytest.raises(ValueError, match=f"with which {half_done} was begun, {words}") as error:
         fitted(half_done, resume=True, **{name: data})
-    assert "resume with the same" in str(error.value) and "--init" in str(error.value)
+    assert "resume with the same (the hardware may change," in str(error.value)
+    assert f"--init {half_done / 'last.pt'}" in str(error.value)
     assert contents(half_done) == before
 
 
@@ -672,31 +664,6 @@ def test_an_older_checkpoint_goes_on(half_done, tmp_path):
     torch.save(found, tmp_path / "run" / "last.pt")
     _, result = fitted(tmp_path / "run", resume=True)
     assert [line["epoch"] for line in result.history] == [1, 2]
-
-
-def test_a_data_set_that_moved_with_its_folder_goes_on(tmp_path):
-    manifest = write_dataset(tmp_path / "a" / "clips", 2, 1, seed=3)
-    recipe = replace(SHORT, epochs=1)
-    train(manifest, Output(tmp_path / "run"), recipe)
-    (tmp_path / "a").rename(tmp_path / "b")
-    manifest, again = tmp_path / "b/clips/manifest.csv", Output(tmp_path / "run", resume=True)
-    assert train(manifest, again, recipe).start == "a checkpoint of this run"
-    # Two clips of the same class change places between train and val.
-    table = pd.read_csv(manifest)
-    places = table[table["label"] == 0].groupby("split").head(1).index
-    table.loc[places, "split"] = table.loc[places, "split"].map({"train": "val", "val": "train"})
-    table.to_csv(manifest, index=False)
-    with pytest.raises(ValueError, match=r"other clips of train; .*other clips of val; "):
-        train(manifest, again, recipe)
-
-
-def test_a_run_that_is_done_stays_so(tmp_path):
-    model, _ = fitted(tmp_path / "run")
-    before = contents(tmp_path / "run")
-    other, result = fitted(tmp_path / "run", resume=True)
-    assert_equal(tensors(model), tensors(other))
-    assert len(result.history) == 2 and result.predictions is None and result.stopped == ""
-    assert contents(tmp_path / "run") == before
 
 
 @pytest.mark.parametrize(
@@ -757,12 +724,17 @@ def test_checkpoints_hold_nothing_but_tensors_and_containers(half_done, tmp_path
     assert (found["epoch"], found["step"], found["ema"]) == (2, 1, None)
     assert_equal(tensors(trained.model), dict(found["model"]))
     assert trained.recipe == SHORT and trained.classes == NAMES and not trained.model.training
+    model = build(replace(SHORT, num_frames=8), 2)
+    report = start_from(model, str(half_done / "last.pt"), NAMES)
+    assert (report.layout, report.kept) == ("own", [])
+    assert_equal(tensors(model), tensors(trained.model))
     for schedule in ("cosine", "steps"):  # the run's own was one-cycle
         fitted(tmp_path / schedule, replace(SHORT, epochs=1, schedule=schedule))
         torch.load(tmp_path / schedule / "last.pt", weights_only=True)
 
 
 def test_another_default_device_changes_nothing(tmp_path):
+    """And all is on the CPU."""
     found, data, recipe = [], Clips(8), replace(SHORT, ema=0.9, epochs=1)
     try:
         for default in ("cpu", "meta"):
@@ -773,7 +745,7 @@ def test_another_default_device_changes_nothing(tmp_path):
             found.append(dict(model.state_dict()))
     finally:
         torch.set_default_device(None)
-    assert_equal(*found)  # and on the CPU, both
+    assert_equal(*found)
 
 
 # ---------------------------------------------------------------- videos and workers
@@ -800,34 +772,26 @@ def training_clips(videos: pd.DataFrame) -> ClipDataset:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_videos_that_cannot_be_read_are_passed_over(workers, videos, tmp_path):
-    recipe = replace(SHORT, batch_size=3, hardware=Hardware(workers=workers))
+    """And stay listed after an interruption, even if they have been repaired in between."""
     Path(videos["path"][10]).unlink()
-    val = ClipDataset(DataSet(videos), "val", 4, evaluation_transform((32, 32)))
-    _, result = fitted(tmp_path / "run", recipe, train_set=training_clips(videos), val_set=val)
-    assert [line["unreadable"] for line in result.history] == [3, 3]
-    listed = pd.read_csv(tmp_path / "run" / "unreadable.csv")
-    assert list(listed.columns) == ["path", "reason"]
-    assert listed["path"].tolist() == videos["path"][[3, 7, 10]].tolist()
-    assert all(path in why for path, why in zip(listed["path"], listed["reason"], strict=True))
-    pd.testing.assert_frame_equal(listed, result.unreadable, check_dtype=False)
+    for resume, score in ((False, stop_after(1)), (True, None)):
+        hardware = Hardware(workers=0 if resume else workers)
+        recipe = replace(SHORT, batch_size=3, hardware=hardware)
+        val = ClipDataset(DataSet(videos), "val", 4, evaluation_transform((32, 32)))
+        data = {"train_set": training_clips(videos), "val_set": val}
+        _, result = fitted(tmp_path / "run", recipe, score=score, resume=resume, **data)
+        assert [line["unreadable"] for line in result.history] == [3, 3][: 1 + resume]
+        listed = pd.read_csv(tmp_path / "run" / "unreadable.csv")
+        assert list(listed.columns) == ["path", "reason"]
+        assert listed["path"].tolist() == videos["path"][[3, 7, 10]].tolist()
+        assert all(path in why for path, why in zip(listed["path"], listed["reason"], strict=True))
+        pd.testing.assert_frame_equal(listed, result.unreadable, check_dtype=False)
+        for path in videos["path"][[3, 7]]:
+            shutil.copy(videos["path"][9], path)
     Path(videos["path"][9]).unlink()
     with pytest.raises(ValueError, match="clips to evaluate, but not one of the 2 could be read"):
         fitted(tmp_path / "not begun", val_set=val)
     assert not (tmp_path / "not begun").exists()
-
-
-def test_videos_passed_over_stay_listed_after_an_interruption(videos, tmp_path):
-    """Even if they have been repaired in between."""
-    recipe, last = replace(SHORT, batch_size=3), videos["path"][10]
-    val = ClipDataset(DataSet(videos), "val", 4, evaluation_transform((32, 32)))
-    for resume, score in ((False, stop_after(1)), (True, None)):
-        data = {"train_set": training_clips(videos), "val_set": val}
-        _, result = fitted(tmp_path / "run", recipe, score=score, resume=resume, **data)
-        assert [line["unreadable"] for line in result.history] == [2, 2][: 1 + resume]
-        listed = pd.read_csv(tmp_path / "run" / "unreadable.csv")
-        assert listed["path"].tolist() == videos["path"][[3, 7]].tolist()
-        for path in listed["path"]:
-            shutil.copy(last, path)
 
 
 def test_what_takes_the_place_of_a_damaged_video_is_always_the_same(videos):
@@ -994,65 +958,39 @@ def test_start_from_a_network_of_ones_own(builder, arguments, classes, kept, ign
     assert model.num_frames == arguments.get("num_frames", 4)
 
 
-def test_start_from_a_checkpoint_of_ones_own(half_done):
-    model = build(replace(SHORT, num_frames=8), 2)
-    report = start_from(model, str(half_done / "best.pt"), NAMES)
-    assert (report.layout, report.kept) == ("own", [])
-    assert_equal(tensors(model), tensors(load_trained(half_done / "best.pt").model))
+def sevens(shapes: dict[str, list[int]]) -> dict[str, Tensor]:
+    """A state dict, small as a file, since every tensor is one number."""
+    whole, real = torch.tensor(7), torch.tensor(7.0)
+    return {n: (whole if "_tracked" in n else real).expand(shape) for n, shape in shapes.items()}
 
 
-def numbered(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    """A state dict in which tensor k is full of k, and a file of it is small."""
-    return {
-        name: torch.tensor(number if name.endswith("_tracked") else float(number)).expand(shape)
-        for number, (name, shape) in enumerate(shapes.items())
-    }
-
-
-@pytest.fixture(scope="module")
-def resnet() -> dict[str, Tensor]:
+@pytest.mark.parametrize("download", [False, True])
+def test_start_from_a_resnet_of_torchvision(download, tmp_path, monkeypatch):
     with torch.device("meta"):
         state = torchvision.models.resnet50().state_dict()
-    return numbered({name: tuple(tensor.shape) for name, tensor in state.items()})
-
-
-def empty(builder, **arguments) -> nn.Module:
-    """A network of depth 50 whose weights are anything."""
-    with torch.device("meta"):
-        return builder(depth=50, **arguments).to_empty(device="cpu")
-
-
-def value(tensor: Tensor) -> float:
-    assert (tensor == tensor.flatten()[0]).all()
-    return tensor.flatten()[0].item()
-
-
-@pytest.mark.parametrize("source", ["file", "download"])
-def test_start_from_a_resnet_of_torchvision(source, resnet, tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(official, "torchvision_resnet", lambda depth: asked.append(1) or resnet)
-    torch.save(resnet, tmp_path / "resnet50.pth")
-    given = str(tmp_path / "resnet50.pth") if source == "file" else "torchvision"
-    model = empty(tsn, num_frames=4, num_classes=2)
-    report = start_from(model, given, NAMES)
+        model = tsn(depth=50, num_frames=4, num_classes=2).to_empty(device="cpu")
+    state, asked = sevens({name: tensor.shape for name, tensor in state.items()}), []
+    torch.save(state, tmp_path / "resnet50.pth")
+    monkeypatch.setattr(official, "torchvision_resnet", lambda n: asked.append(n) or state)
+    source = "torchvision" if download else str(tmp_path / "resnet50.pth")
+    report = start_from(model, source, NAMES)
     assert report.layout == "resnet" and report.kept == [*HEAD]
     assert report.ignored == ["fc.weight", "fc.bias"]
-    assert value(model.stem.conv.weight) == list(resnet).index("conv1.weight")
+    assert (model.stem.conv.weight == 7).all()
     with pytest.raises(ValueError, match="depth tiny"):
         start_from(net(), "torchvision")
-    assert len(asked) == (source == "download"), "nothing is downloaded in vain"
+    assert asked == [50] * download, "nothing is downloaded in vain"
 
 
 def test_start_from_a_published_checkpoint(tmp_path):
     cases = json.loads((Path(__file__).parent / "data" / "official_cases.json").read_text())
-    case = cases["r50_f4x2_blend5"]
-    torch.save({"state_dict": numbered(case["state_dict_shapes"])}, tmp_path / "published.pth.tar")
-    classes = case["config"]["num_classes"]
-    model = empty(blvnet_tam, num_frames=16, num_taps=5, num_classes=classes)
-    report = start_from(model, str(tmp_path / "published.pth.tar"))
+    case, path = cases["r50_f4x2_blend5"], tmp_path / "published.pth.tar"
+    torch.save({"state_dict": sevens(case["state_dict_shapes"])}, path)
+    with torch.device("meta"):
+        model = blvnet_tam(num_taps=5, num_classes=case["config"]["num_classes"])
+    report = start_from(model.to_empty(device="cpu"), str(path))
     assert report.layout == "video" and report.kept == report.ignored == []
-    names = list(case["state_dict_shapes"])
-    assert value(model.stem.conv.weight) == names.index("baseline_model.conv1.weight")
+    assert (model.stem.conv.weight == 7).all()
 
 
 @pytest.mark.parametrize(
@@ -1074,20 +1012,11 @@ def test_what_does_not_fit_changes_nothing(model, source, words, tmp_path):
     assert_equal(tensors(model), before)
 
 
-def test_networks_keep_their_recipe_and_classes(tmp_path):
-    recipe = replace(SHORT, no_decay=("norm",), size=(32, 48), stride=2)
-    model, path = net().train(), tmp_path / "model.safetensors"
-    save_trained(Trained(model, recipe, ("a", "b, c")), path)
-    found = load_trained(path)
-    assert found.recipe == recipe and found.classes == ("a", "b, c")
-    assert_equal(tensors(found.model), tensors(model))
-    assert not found.model.training
-    notes = load_notes(path)
-    assert set(notes) == {"classes", "recipe"} and notes["recipe"]["size"] == [32, 48]
-    save_model(model, path)  # without notes
+def test_networks_may_have_neither_recipe_nor_classes(tmp_path):
+    save_model(net().train(), path := tmp_path / "model.safetensors")
     for _ in range(2):
         found = load_trained(str(path))
-        assert found.recipe is None and found.classes == ()
+        assert found.recipe is None and found.classes == () and not found.model.training
         save_trained(found, path)
 
 
@@ -1124,9 +1053,10 @@ def test_train_from_a_manifest(manifest, tmp_path, monkeypatch):
     assert_equal(tensors(kept.model), tensors(best.model))
     assert kept.notes == {"clips": {"train": 20, "val": 10}, "init": "random weights"}
     assert len(run.fitted.predictions.labels) == 10 and run.fitted.unreadable.empty
-    before = run.file.read_bytes()
-    train(manifest, Output(tmp_path / "run", resume=True), recipe)
-    assert run.file.read_bytes() == before, "of a run that had ended: evaluations stay those of it"
+    # Resumed when it had ended, and its clips had been moved: evaluations stay those of it.
+    before, moved = run.file.read_bytes(), shutil.copytree(manifest.parent, tmp_path / "moved")
+    again = train(moved / manifest.name, Output(tmp_path / "run", resume=True), recipe)
+    assert again.start == "a checkpoint of this run" and run.file.read_bytes() == before
     with monkeypatch.context() as unread:
         unread.setattr(run_module, "clip_datasets", None)  # which may take minutes
         with pytest.raises(FileExistsError, match="continue it with --resume auto"):
@@ -1163,14 +1093,9 @@ def test_data_sets_follow_the_recipe(manifest, monkeypatch):
         monkeypatch.setattr(
             run_module, name, lambda *a, name=name, **k: asked.update({name: (a, k)}) or name
         )
-    recipe = replace(
-        SHORT,
-        num_frames=6,
-        stride=2,
-        read_short_side=40,
-        augmentation=Augmentation("multi-scale", 0.2, 3, 0.4, mirror=True),
-        evaluation=Views((48, 40), 44),
-    )
+    recipe = replace(SHORT, num_frames=6, stride=2, read_short_side=40)
+    changes = Augmentation("multi-scale", 0.2, 3, 0.4, mirror=True)
+    recipe = replace(recipe, augmentation=changes, evaluation=Views((48, 40), 44))
     train_set, val_set = clip_datasets(DataSet.read(manifest), recipe)
     changes = {"crop": "multi-scale", "jitter": 0.2, "rand_augment": 3, "erase": 0.4}
     assert asked["training_transform"] == (((32, 32),), changes)
