@@ -23,7 +23,6 @@ from blvnet_lab.data import (
     evaluation_transform,
     load_clips,
     probe_video,
-    probing,
     read_frames,
     sample_uniform,
     sample_views,
@@ -196,15 +195,6 @@ def test_videos_that_are_cut_short_are_not_trained_on(tmp_path):
         clips = clips_of(manifest, in_memory=in_memory, skip_unreadable=True)
         assert numbers(clips[0][0]) == numbers(clips[1][0])
         assert clips.unreadable()["path"].tolist() == [str(cut)]
-
-
-def test_what_the_probe_found_is_not_looked_for_again(tmp_path, monkeypatch):
-    manifest = numbered(tmp_path, 12, 8)
-    manifest["probe"] = [probing.pack_info(probe_video(path)) for path in manifest["path"]]
-    monkeypatch.setattr(probing, "probe_video", None)
-    assert numbers(clips_of(manifest)[0][0]) == [1, 4, 7, 10]
-    monkeypatch.undo()
-    assert numbers(clips_of(manifest.assign(probe="garbage"))[1][0]) == [1, 3, 5, 7]
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
