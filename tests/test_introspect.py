@@ -123,21 +123,16 @@ def test_patterns_and_single_names(tam_model):
         assert list(captured(tam_model, names, clip64(batch=1))) == expected
 
 
-@pytest.mark.parametrize(
-    "builder, name, words",
-    [
-        (blvnet_tam, "stage2.litle", ['"stage2.litle"', "near: stage2.little", "capture_points"]),
-        (blvnet, "stem.tam", ['"stem.tam"', "of this blvnet,"]),
-        (tsn, "xyz", ['"xyz"', "near: nothing"]),
-    ],
-)
-def test_unknown_names_are_answered_with_the_near_ones(builder, name, words):
-    model = network(builder)
-    for context in (capture(model, ["stem.out", name]), edit(model, {"*.out": zero, name: zero})):
-        with pytest.raises(ValueError) as caught, context:
-            pass
-        assert all(word in str(caught.value) for word in words), caught.value
-        assert count_hooks(model) == 0
+def test_unknown_names_are_answered_with_the_near_ones():
+    for builder, name, words in (
+        (blvnet_tam, "stage2.litle", '"stage2.litle".*near: stage2.little.*capture_points'),
+        (blvnet, "stem.tam", 'of this blvnet,.*"stem.tam"'),
+        (tsn, "xyz", '"xyz".*near: nothing'),
+    ):
+        model = network(builder)
+        for look in (capture(model, ["stem.out", name]), edit(model, {"*.out": zero, name: zero})):
+            assert_refused(look, words)
+            assert count_hooks(model) == 0
 
 
 def test_reading_what_was_not_captured_says_what_there_is(tam_model):
@@ -228,8 +223,7 @@ def test_under_autocast(builder):
     model, clip = network(builder).float(), clip64().float()
     with torch.autocast("cpu", torch.bfloat16), capture(model) as cache:
         logits = model(clip)
-    assert logits.dtype == cache["classifier"].dtype == torch.bfloat16
-    assert cache["stage1.out"].dtype == torch.bfloat16
+    assert {logits.dtype, *(maps.dtype for maps in cache.values())} == {torch.bfloat16}
     own = {name: replace_with(maps.float()) for name, maps in cache.items()}
     with torch.autocast("cpu", torch.bfloat16), edit(model, own), capture(model) as again:
         assert torch.equal(model(clip), logits)
@@ -290,19 +284,15 @@ def test_several_edits_run_in_their_order_and_before_a_capture_inside(tam_model)
     assert not (outside["stage1.out"] == 1).any()  # as it was before the edits
 
 
-@pytest.mark.parametrize(
-    "function, words",
-    [
-        (lambda maps: maps[:, :2], ["stage1.big", "(2, 4, 32, 4, 4)", "(2, 2, 32, 4, 4)"]),
-        (lambda maps: None, ["stage1.big", "NoneType", "return"]),
-        (shuffle_positions([0, 1, 1, 3]), ["positions 0 to 3 once each", "got [0, 1, 1, 3]"]),
-    ],
-)
-def test_edits_that_do_not_fit_are_named(tam_model, function, words):
-    with pytest.raises(ValueError) as caught, edit(tam_model, {"stage1.big": function}):
-        tam_model(clip64())
-    assert all(word in str(caught.value) for word in words), caught.value
-    assert count_hooks(tam_model) == 0
+def test_edits_that_do_not_fit_are_named(tam_model):
+    for function, words in (
+        (lambda maps: maps[:, :2], r"stage1.big to .*\(2, 4, 32, 4, 4\).*\(2, 2, 32, 4, 4\)"),
+        (lambda maps: None, "stage1.big to return .*NoneType"),
+        (shuffle_positions([0, 1, 1, 3]), r"positions 0 to 3 once each.*got \[0, 1, 1, 3\]"),
+    ):
+        with pytest.raises(ValueError, match=words), edit(tam_model, {"stage1.big": function}):
+            tam_model(clip64())
+        assert count_hooks(tam_model) == 0
 
 
 def test_shuffle_positions(tam_model):
