@@ -181,18 +181,6 @@ def test_taps_at_the_start(module, causal, middle):
         assert abs(kaiming[i].mean()) < 0.1 * std and 0.93 * std < kaiming[i].std() < 1.07 * std
 
 
-@pytest.mark.parametrize("module", [TAM, PairTAM])
-def test_tam_stays_in_half_precision_under_autocast(module):
-    tam = module(4)
-    frames = torch.randn(1, 4, 4, 3, 3).bfloat16().requires_grad_()
-    with torch.autocast("cpu", torch.bfloat16):
-        out = tam(frames)
-    for maps in out if isinstance(out, tuple) else (out,):
-        assert maps.dtype == torch.bfloat16
-        maps.float().sum().backward(retain_graph=True)
-    assert tam.taps.grad.dtype == torch.float32 and tam.taps.grad.abs().sum() > 0
-
-
 @pytest.mark.parametrize("builder", BUILDERS)
 def test_clips_of_a_batch_do_not_leak_into_each_other(builder):
     model, clips = network(builder), random64(3, 8, 3, 32, 32)
@@ -222,25 +210,21 @@ def test_which_orders_of_the_frames_a_network_ignores(builder, order):
 
 
 # ---------------------------------------------------------------- structure
-@pytest.mark.parametrize(
-    "depth, big, little, resnet",
-    # big: n - 1; little: max(1, n // 4 - 1)
-    [
+def test_number_of_blocks():
+    for depth, big, little, resnet in (  # big: n - 1; little: max(1, n // 4 - 1)
         ("tiny", (1, 1, 1), (1, 1, 1), [2, 2, 2, 2]),
         (101, (3, 7, 17), (1, 1, 3), [3, 4, 23, 3]),
         (152, (4, 11, 29), (1, 2, 6), [3, 8, 36, 3]),
-    ],
-)
-def test_number_of_blocks(depth, big, little, resnet):
-    with torch.device("meta"):
-        model, other = blvnet_tam(depth=depth), tsn(depth=depth)
-    stages = (model.stage1, model.stage2, model.stage3)
-    assert tuple(len(stage.big) for stage in stages) == big
-    assert tuple(len(stage.little) - 1 for stage in stages) == little  # and "expand"
-    assert len(model.stage4) - 1 == resnet[3]  # and "out"
-    assert [len(other.get_submodule(f"stage{i}")) - 1 for i in (1, 2, 3, 4)] == resnet
-    points = [name for name in capture_points(other) if name.startswith("stage3.")]
-    assert points == [*(f"stage3.{i}" for i in range(resnet[2])), "stage3.out"]  # of two digits
+    ):
+        with torch.device("meta"):
+            model, other = blvnet_tam(depth=depth), tsn(depth=depth)
+        stages = (model.stage1, model.stage2, model.stage3)
+        assert tuple(len(stage.big) for stage in stages) == big
+        assert tuple(len(stage.little) - 1 for stage in stages) == little  # and "expand"
+        assert len(model.stage4) - 1 == resnet[3]  # and "out"
+        assert [len(other.get_submodule(f"stage{i}")) - 1 for i in (1, 2, 3, 4)] == resnet
+        points = [name for name in capture_points(other) if name.startswith("stage3.")]
+        assert points == [*(f"stage3.{i}" for i in range(resnet[2])), "stage3.out"]  # of two digits
 
 
 def test_alpha_and_beta_divide_the_little_branch():
