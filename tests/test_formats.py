@@ -188,26 +188,23 @@ def test_a_list_of_paths_and_labels(names, put, tmp_path):
     assert read_lists("list", root, annotations=root / "one_based.txt").classes == ["0", "1", "2"]
 
 
-@pytest.mark.parametrize(
-    "text, words",
-    [
+def test_lists_that_make_no_sense(put, tmp_path):
+    root = put("c.mp4")
+    for text, words in (
+        (None, "as annotations a file of lines `path label`, .*found none at"),
+        ("", "as annotations a file of lines `path label`, .*found none at"),
         ("c.mp4 20231201\n", r"numbers below 100,000, got 20231201: number them from 0 on"),
         ("my c.MP4 \n", r"`path label` in every line, got 'my c\.MP4'"),
         ("\nc.mp4\n", r"a\.txt: expected `path label` in every line, got 'c\.mp4'"),
         ("run/a.mp4 120 0\nb.mp4 90 1\n", r"`path frames label`: take the number of frames"),
         ("run/a 120 0\nb 90 1\n", r"`path frames label`: take the number of frames"),
         ("caf\xe9/c.mp4 0\n", r"a\.txt: expected text in UTF-8, got .* byte 0xe9 .*: save it"),
-        ("", "as annotations a file of lines `path label`, .*found none at"),
-        (None, "as annotations a file of lines `path label`, .*found none at"),
         ("path,label\nc.mp4,\n", "as annotations a file of lines `path label`, .*found none at"),
-    ],
-)
-def test_lists_that_make_no_sense(text, words, put, tmp_path):
-    root = put("c.mp4")
-    if text is not None:
-        (root / "a.txt").write_text(text, "latin-1")
-    with pytest.raises(ValueError, match=words):
-        listed("list", root, tmp_path, annotations=root / "a.txt")
+    ):
+        if text is not None:
+            (root / "a.txt").write_text(text, "latin-1")
+        with pytest.raises(ValueError, match=words):
+            listed("list", root, tmp_path, annotations=root / "a.txt")
 
 
 def test_lists_in_more_files(put, tmp_path):
@@ -346,26 +343,22 @@ def test_something_something_v1_in_folders_of_pictures(tmp_path):
     assert clip.shape == (4, 3, 32, 48)
 
 
-@pytest.mark.parametrize(
-    "labels, words",
-    [
-        ('{"Throwing something": "1", "Catching something": "2"}', r"number its classes 0, 1"),
+def test_labels_of_something_something(tmp_path):
+    write(tmp_path, "labels/train.json", '\ufeff[{"id":"1","template":"Throwing [something]"}]')
+    for labels, words in (
+        ('{"Throwing something": "1", "Catching something": "2"}', "number its classes 0, 1"),
         ('["Throwing something"]', "number its classes 0, 1"),
         ("<html>", r"labels\.json: expected JSON, got"),
         ('{"Catching something": "0"}', "got 'Throwing something': take lists of the same"),
-        ('\ufeff{"Throwing something": "0", "Catching something": "1"}', None),
-    ],
-)
-def test_labels_of_something_something(labels, words, tmp_path):
+    ):
+        write(tmp_path, "labels/labels.json", labels)
+        with pytest.raises(ValueError, match=words):
+            read_lists("something-something-v2", tmp_path)
+    labels = '\ufeff{"Throwing something": "0", "Catching something": "1"}'
     write(tmp_path, "labels/labels.json", labels)
-    write(tmp_path, "labels/train.json", '\ufeff[{"id":"1","template":"Throwing [something]"}]')
-    if words is None:
-        found = read_lists("something-something-v2", tmp_path)
-        assert found.classes == ["Throwing something", "Catching something"]
-        assert found.mirrored == [], "somebody's own part of it has none of the known pairs"
-        return
-    with pytest.raises(ValueError, match=words):
-        read_lists("something-something-v2", tmp_path)
+    found = read_lists("something-something-v2", tmp_path)
+    assert found.classes == ["Throwing something", "Catching something"]
+    assert found.mirrored == [], "somebody's own part of it has none of the known pairs"
 
 
 def test_moments_in_time(put, tmp_path):
@@ -462,9 +455,8 @@ def one_sided(names, pairs):
     return [n for n, other in zip(names, mirror_table(names, pairs), strict=True) if other is None]
 
 
-@pytest.mark.parametrize(
-    "one, other",
-    [
+def test_mirror_images_however_they_are_written():
+    for one, other in (
         ("Left turn", "Right turn"), ("SwipingLeft", "SwipingRight"), ("LEFTTurn", "RIGHTTurn"),
         ("TurnLeft90", "TurnRight90"), ("top-left", "top-right"), ("\u00c0 left", "\u00e0 right"),
         ("Left-Handed throw", "Right-Handed throw"), ("TURN_CW", "TURN_CCW"),
@@ -472,15 +464,13 @@ def one_sided(names, pairs):
         ("turn clockwise", "turn anticlockwise"),
         ("roll left clockwise", "roll right counterclockwise"),
         ("Pushing from Left to Right", "Pushing from Right to Left"),
-    ],
-)  # fmt: skip
-def test_mirror_images_however_they_are_written(one, other):
-    for names in ([one, "jump", other], [other, one]):
-        (pair,) = mirrored_names(names)
-        assert set(pair) == {one, other} and one_sided(names, [pair]) == []
-    assert mirrored_names([one, "jump"]) == [] and one_sided([one, "jump"], []) == [one]
-    with_others = [one, "cleft", other, "go left", "left-handed"]
-    assert one_sided(with_others, mirrored_names(with_others)) == ["go left", "left-handed"]
+    ):  # fmt: skip
+        for names in ([one, "jump", other], [other, one]):
+            (pair,) = mirrored_names(names)
+            assert set(pair) == {one, other} and one_sided(names, [pair]) == []
+        assert mirrored_names([one, "jump"]) == [] and one_sided([one, "jump"], []) == [one]
+        with_others = [one, "cleft", other, "go left", "left-handed"]
+        assert one_sided(with_others, mirrored_names(with_others)) == ["go left", "left-handed"]
 
 
 def test_names_that_only_look_like_mirror_images():
