@@ -726,22 +726,18 @@ def test_predict_command(monkeypatch, capsys, manifest, checkpoint, tmp_path):
     assert probe_video(target).num_frames == 24
 
 
-@pytest.mark.parametrize(
-    "words, message",
-    [
-        (["evaluate", "nowhere.safetensors", "MANIFEST"], "there is no file nowhere.safetensors"),
-        (["evaluate", ".", "MANIFEST"], "a checkpoint, e.g. model.safetensors; there is no file ."),
-        (["evaluate", "CHECKPOINT", "MANIFEST", "--split", "test"], 'clips of split "test"'),
-        (["evaluate", "CHECKPOINT", "MANIFEST", "--out", "CHECKPOINT"], "expected a folder, got"),
-        (["predict", "CHECKPOINT", "MANIFEST"], "expected a video file"),
-        (["predict", "CHECKPOINT", "VIDEO", "--top", "-2"], "expected top to be at least 1 class"),
-        (["predict", "CHECKPOINT", "VIDEO", "--annotate", "VIDEO"], "expected another file"),
-    ],
-)
-def test_mistakes_are_one_line(monkeypatch, manifest, checkpoint, words, message):
-    places = {"CHECKPOINT": checkpoint, "MANIFEST": manifest}
-    places["VIDEO"] = good_rows(manifest)["path"].iloc[0]
-    with pytest.raises(SystemExit) as error:
-        type_command(monkeypatch, *(places.get(word, word) for word in words))
-    line = str(error.value.code)
-    assert line.startswith("blvnet_lab: ") and message in line and "\n" not in line
+def test_mistakes_are_one_line(monkeypatch, manifest, checkpoint):
+    video = good_rows(manifest)["path"].iloc[0]
+    for words, message in (
+        (["evaluate", "nowhere.safetensors", manifest], "there is no file nowhere.safetensors"),
+        (["evaluate", ".", manifest], "a checkpoint, e.g. model.safetensors; there is no file ."),
+        (["evaluate", checkpoint, manifest, "--split", "test"], 'clips of split "test"'),
+        (["evaluate", checkpoint, manifest, "--out", checkpoint], "expected a folder, got"),
+        (["predict", checkpoint, manifest], "expected a video file"),
+        (["predict", checkpoint, video, "--top", "-2"], "expected top to be at least 1 class"),
+        (["predict", checkpoint, video, "--annotate", video], "expected another file"),
+    ):
+        with pytest.raises(SystemExit) as error:
+            type_command(monkeypatch, *words)
+        line = str(error.value.code)
+        assert line.startswith("blvnet_lab: ") and message in line and "\n" not in line
