@@ -993,23 +993,21 @@ def test_start_from_a_published_checkpoint(tmp_path):
     assert (model.stem.conv.weight == 7).all()
 
 
-@pytest.mark.parametrize(
-    "model, source, words",
-    [
-        (net(seed=2, num_taps=5), "own.safetensors", "misshapen: stem.tam.taps.* holds a blvnet_t"),
-        (net(blvnet, seed=2), "own.safetensors", "left over: stem.tam.taps.*but for num_frames"),
-        (net(tsn, seed=2), "own.safetensors", "missing: .*num_frames, num_classes and dropout"),
-        (net(seed=2), "gone.pth", r'start from, "torchvision" or .* there is no file .*gone.pth'),
-        (net(seed=2), "strange.pth", r"got one with .* and the tensors a: give a published ch"),
-    ],
-)
-def test_what_does_not_fit_changes_nothing(model, source, words, tmp_path):
-    before = tensors(model)
-    save_trained(Trained(net(), SHORT, NAMES), tmp_path / "own.safetensors")
-    torch.save({"state_dict": {"a": torch.ones(1)}}, tmp_path / "strange.pth")
-    with pytest.raises(ValueError, match=f"(?s){words}"):
-        start_from(model, str(tmp_path / source), NAMES)
-    assert_equal(tensors(model), before)
+def test_what_does_not_fit_changes_nothing(tmp_path):
+    own, strange = tmp_path / "own.safetensors", tmp_path / "strange.pth"
+    save_trained(Trained(net(), SHORT, NAMES), own)
+    torch.save({"state_dict": {"a": torch.ones(1)}}, strange)
+    for model, source, words in (
+        (net(seed=2, num_taps=5), own, "misshapen: stem.tam.taps.* holds a blvnet_t"),
+        (net(blvnet, seed=2), own, "left over: stem.tam.taps.*but for num_frames"),
+        (net(tsn, seed=2), own, "missing: .*num_frames, num_classes and dropout"),
+        (net(), tmp_path / "gone", 'to start from, "torchvision" or .* there is no file .*gone'),
+        (net(), strange, "got one with .* and the tensors a: give a published ch"),
+    ):
+        before = tensors(model)
+        with pytest.raises(ValueError, match=f"(?s){words}"):
+            start_from(model, str(source), NAMES)
+        assert_equal(tensors(model), before)
 
 
 def test_networks_may_have_neither_recipe_nor_classes(tmp_path):
@@ -1020,19 +1018,16 @@ def test_networks_may_have_neither_recipe_nor_classes(tmp_path):
         save_trained(found, path)
 
 
-@pytest.mark.parametrize(
-    "name, words",
-    [
+def test_files_that_are_no_trained_networks(tmp_path):
+    torch.save({"a": torch.ones(1)}, tmp_path / "a.pt")
+    save_model(net(), tmp_path / "c.safetensors", {"recipe": {"epoch": 3}})
+    for name, words in (
         ("a.pt", "expected a checkpoint of `python -m blvnet_lab train`, got another file"),
         ("c.safetensors", r"c.safetensors: .*'epoch' \(did you mean epochs"),
         ("gone.pt", r"there is no file .*gone.pt"),
-    ],
-)
-def test_files_that_are_no_trained_networks(name, words, tmp_path):
-    torch.save({"a": torch.ones(1)}, tmp_path / "a.pt")
-    save_model(net(), tmp_path / "c.safetensors", {"recipe": {"epoch": 3}})
-    with pytest.raises(ValueError, match=words):
-        load_trained(tmp_path / name)
+    ):
+        with pytest.raises(ValueError, match=words):
+            load_trained(tmp_path / name)
 
 
 @pytest.fixture(scope="module")
