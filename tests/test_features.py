@@ -247,7 +247,7 @@ def test_a_probe_stands_beside_its_controls(tmp_path):
 def test_a_probe_becomes_the_classifier_of_its_network(manifest, extracted, tmp_path, monkeypatch):
     checkpoint, file, features = extracted
     for name, value in (("STRENGTHS", (1.0, 0.01)), ("SHUFFLES", 1)):  # quicker
-        monkeypatch.setattr(probe, name, value)
+        monkeypatch.setattr(module, name, value)
     for size, views in (((24, 40), "1x3"), ((48, 48), "2x1")):  # as trained, and others
         out = tmp_path / views / "model.safetensors"
         if views == "2x1":
