@@ -262,7 +262,7 @@ def test_choosing_classes_by_name_by_a_file_or_a_number(tmp_path):
     for typed, names in (
         (["archery,", "abseiling"], ["abseiling", "archery"]),
         (["abseiling, air drumming"], ["abseiling", "air drumming"]),
-        (['archery,"a, b"'], ["archery", "a, b"]),
+        (['archery, "a, b"'], ["archery", "a, b"]),
         (['"a, b", massaging person\'s head'], ["massaging person's head", "a, b"]),
         ([], NAMES),
     ):
