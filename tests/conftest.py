@@ -57,7 +57,15 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def few_blocks():
+def without_callers():
+    """Programs are recorded without who called what, which takes a third of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.fx.config, "do_not_emit_stack_traces", True)
+        yield
+
+
+@pytest.fixture(scope="module")
+def few_blocks(without_callers):
     """Of the networks that are called tiny."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(SIZES, "tiny", FEW_BLOCKS)

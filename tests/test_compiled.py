@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from blvnet_lab.deploy.fold import optimize_for_inference
 from lab import type_command
 from nets import network, randomized, tam_resnet, tiny
 
-from blvnet_lab import introspect, paths, threads, viz
+from blvnet_lab import data, introspect, paths, threads, viz
 from blvnet_lab.deploy import Stream, compile_for_inference, inference, keep_memory
 from blvnet_lab.deploy.inference import optimize_for_inference
-from blvnet_lab.models import blvnet, blvnet_tam
+from blvnet_lab.models import blvnet_tam, tsn
 from blvnet_lab.models.networks import SIZES
 from blvnet_lab.runs import evaluate
 
@@ -36,9 +37,11 @@ def deviation(found, wanted) -> float:
     return ((found - wanted).abs().max() / wanted.abs().max()).item()
 
 
-@pytest.mark.parametrize("precision, most", [("float32", 1e-5), ("bfloat16", 0.05)])
-def test_logits_are_the_networks_whatever_the_number_of_clips(precision, most, folder):
-    model = network(blvnet_tam, num_taps=5).float()
+@pytest.mark.parametrize(
+    "builder, precision, most", [(blvnet_tam, "float32", 1e-5), (tam_resnet, "bfloat16", 0.05)]
+)
+def test_logits_are_the_networks_whatever_the_number_of_clips(builder, precision, most, folder):
+    model = network(builder, num_frames=4, num_taps=5).float()
     fast = compile_for_inference(model, SIZE, precision, batch=2, folder=folder)
     for count in (1, 3):
         clips = clips_for(model, count)
@@ -62,6 +65,11 @@ def test_stream_keeps_the_past(builder, num_taps, folder):
         fast(part[:1])
 
 
+def quick() -> torch.nn.Module:
+    """Compiled once for all the tests below."""
+    return randomized(tiny(tsn, num_frames=2)).float()
+
+
 @contextlib.contextmanager
 def float64():
     torch.set_default_dtype(torch.float64)
@@ -70,7 +78,8 @@ def float64():
 
 
 def test_package_is_found_again_by_the_same_network_only(folder, monkeypatch):
-    model = randomized(tiny(blvnet, dropout=0.5)).float()
+    model = quick()
+    model.dropout.p = 0.5
     first = compile_for_inference(model, SIZE, folder=folder)
     written = first.file.read_bytes()
 
@@ -87,7 +96,7 @@ def test_package_is_found_again_by_the_same_network_only(folder, monkeypatch):
         with around:
             assert compile_for_inference(folded, SIZE, folder=folder).file == first.file
     other = copy.deepcopy(model)
-    other.stage1.little[0].conv1.weight.data[0, 0] += 1e-3
+    other.stage1[0].conv1.weight.data[0, 0] += 1e-3
     files = sorted(folder.iterdir())
     for changed, size in ((other, SIZE), (model, (48, 40))):
         with pytest.raises(ValueError, match=r"C\+\+ compiler .*no such compiler: install"):
@@ -104,7 +113,7 @@ def test_package_is_found_again_by_the_same_network_only(folder, monkeypatch):
 
 
 def test_what_computes_something_else_is_refused(folder, monkeypatch):
-    model = randomized(tiny(blvnet)).float()
+    model = quick()
     file = compile_for_inference(model, SIZE, folder=folder).file
     right = torch._inductor.aoti_load_package
     monkeypatch.setattr(
@@ -113,7 +122,7 @@ def test_what_computes_something_else_is_refused(folder, monkeypatch):
     with pytest.raises(ValueError, match=r"to 0\.0001 of the largest, got a deviation of"):
         compile_for_inference(model, SIZE, folder=folder)
     assert file.is_file()
-    silent = randomized(tiny(blvnet)).float()
+    silent = quick()
     silent.classifier.requires_grad_(False).weight[:] = 0
     written = lambda *_, package_path, **__: Path(package_path).touch()  # noqa: E731
     monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", written)
@@ -137,11 +146,11 @@ def test_mark_knows_all_numbers():
 
 
 def test_it_says_what_it_cannot_do(folder):
-    model = randomized(tiny(blvnet)).float()
+    model = quick()
     fast = compile_for_inference(model, SIZE, folder=folder)
     clip = clips_for(model, 1)
     for wrong in (clip[..., 1:], clip[:, 1:], clip[0], clip.byte()):
-        with pytest.raises(ValueError, match=r"\(B, 8, 3, 40, 48\) float on the CPU, .*normalize"):
+        with pytest.raises(ValueError, match=r"\(B, 2, 3, 40, 48\) float on the CPU, .*normalize"):
             fast(wrong)
     with pytest.raises(ValueError, match="expected a precision of float32, bfloat16, got float16"):
         compile_for_inference(model, SIZE, "float16", folder=folder)
@@ -156,7 +165,7 @@ def test_it_says_how_to_keep_packages_elsewhere(tmp_path, monkeypatch):
     (tmp_path / "cache").touch()  # a file, in which nobody can write another
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(OSError, match=r"keep compiled .*cache/blvnet_lab.*: name one .*XDG_CACHE"):
-        compile_for_inference(tiny(blvnet), SIZE)
+        compile_for_inference(tiny(tsn), SIZE)
 
 
 def test_memory_is_kept_unless_the_environment_says_otherwise(monkeypatch):
@@ -196,7 +205,8 @@ def test_commands_compute_with_the_compiled_network(tmp_path, monkeypatch, capsy
     words = "--timeline", 1, "--window", 2, "--fast", "bfloat16"
     type_command(monkeypatch, "predict", CAUSAL, VIDEO, *words)
     assert asked == [("BigLittleNet", (64, 64), "bfloat16", 1), ("Stream", (64, 64), "bfloat16", 1)]
-    manifest = SAMPLES / "motion" / "manifest.csv"
+    motion = data.DataSet.read(SAMPLES / "motion" / "manifest.csv")
+    manifest = motion.with_rows(motion.rows[::20]).save(tmp_path / "few" / "manifest.csv")
     words = "--fast", "float32", "--playing", "reversed", "--out", tmp_path, "--batch-size", 100
     type_command(monkeypatch, "evaluate", CAUSAL, manifest, *words)
     assert asked[2:] == [("BigLittleNet", (64, 64), "float32", 100)]

@@ -81,9 +81,7 @@ def test_taps_go_in_and_maps_come_out(builder, arguments, size, tmp_path):
         assert_near(ours[name], maps)
 
 
-@pytest.mark.parametrize(
-    "builder, r", [(blvnet_tam, 3), (blvnet_tam, 4), (tam_resnet, 1), (tam_resnet, 3)]
-)
+@pytest.mark.parametrize("builder, r", [(blvnet_tam, 4), (tam_resnet, 1), (tam_resnet, 3)])
 def test_steps_are_those_of_the_whole_clip(builder, r, tmp_path):
     num_frames, path = 12, tmp_path / "live.onnx"
     model = new(builder, num_taps=r, causal=True, num_frames=num_frames)
@@ -118,7 +116,7 @@ def test_graph_that_computes_something_else_never_appears(write, tmp_path, monke
 
     monkeypatch.setattr(export, "optimize_for_inference", mistaken)
     with pytest.raises(ValueError, match=r"got a deviation of .*nothing was written"):
-        write(new(tam_resnet, causal=True), tmp_path / "graph.onnx", SIZE)
+        write(new(tam_resnet, causal=True, num_frames=2), tmp_path / "graph.onnx", SIZE)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -44,7 +44,7 @@ def install_runtime(out: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory) -> Path:
+def site(tmp_path_factory, without_callers) -> Path:
     out = tmp_path_factory.mktemp("page")
     try:
         install_runtime(out)
