@@ -20,7 +20,7 @@ from lab import LIMIT_S, ROOT, new_page
 
 from blvnet_lab import data, introspect, models, paths
 from blvnet_lab.course import site as course_page
-from blvnet_lab.course.site import NEEDED, ONLINE, write_page
+from blvnet_lab.course.site import LOCAL, NEEDED, ONLINE, write_page
 from blvnet_lab.data import normalize
 from blvnet_lab.deploy import Stream
 
@@ -364,8 +364,7 @@ def test_without_camera_network_or_server_it_says_what_to_do(browser, site, addr
             page.evaluate(f"Object.defineProperty(navigator, 'mediaDevices', {value})")
             press(page, "camera on")
             will_show(page, "#camera", "No camera: ", words)
-    about = json.loads((site / "page.json").read_text())
-    about["libraries"] = ONLINE
+    index = (site / "index.html").read_text().replace(json.dumps(LOCAL), json.dumps(ONLINE))
     anybody = {"Access-Control-Allow-Origin": "*"}
 
     def serve(route) -> None:
@@ -373,7 +372,7 @@ def test_without_camera_network_or_server_it_says_what_to_do(browser, site, addr
         route.fulfill(path=site / "node_modules" / name / file, headers=anybody)
 
     def online(page) -> None:
-        page.route("**/page.json", lambda route: route.fulfill(body=json.dumps(about)))
+        page.route("**/index.html", lambda route: route.fulfill(body=index))
         page.route("https://cdn.jsdelivr.net/**", serve)
 
     with visited(browser, address, prepare=online) as page:
@@ -381,7 +380,7 @@ def test_without_camera_network_or_server_it_says_what_to_do(browser, site, addr
 
     def cut_off(page) -> None:
         online(page)
-        page.route(ONLINE[1], lambda route: route.abort())
+        page.route(ONLINE["vue"], lambda route: route.abort())
 
     with visited(browser, address, ready=False, prepare=cut_off) as page:
         will_show(page, "#status", "Is there a connection to the internet?")
@@ -405,7 +404,7 @@ def test_nothing_is_written_over_and_the_runtime_is_named(tmp_path, monkeypatch)
     for name in ("export_with_taps", "export_stream"):
         monkeypatch.setattr(course_page, name, lambda model, path, size: path.touch())
     found = write_page(tmp_path, notebooks="../index.html", replace=True)
-    about = json.loads((tmp_path / "page.json").read_text())
-    assert about["libraries"] == ONLINE and mine.stat().st_size == 10 * 8 * 64 * 64 * 4
+    assert json.dumps(ONLINE) in (tmp_path / "index.html").read_text()
+    assert mine.stat().st_size == 10 * 8 * 64 * 64 * 4
     assert (tmp_path / "index.html").read_text().count('<a href="../index.html">') == 2
     assert f"npm install {NEEDED}" in str(found)

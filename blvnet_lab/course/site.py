@@ -30,18 +30,21 @@ from blvnet_lab.course.copies import Written, internet_advice, shipped
 from blvnet_lab.data import DataSet, read_frames, sample_uniform
 from blvnet_lab.data.transforms import MEAN, STD
 from blvnet_lab.datasets.motion import FPS
+from blvnet_lab.deploy.graphs import export_stream, export_with_taps
 from blvnet_lab.deploy.variants import export_stream, export_with_taps
-from blvnet_lab.introspect.taps import tams
-from blvnet_lab.models import load_model
+from blvnet_lab.introspect.taps import identity_taps, tams
+from blvnet_lab.models import capture_points, load_model
 from blvnet_lab.paths import PACKAGE, check_absent, check_target, data_samples, write_files
 from blvnet_lab.progress import tqdm
 from blvnet_lab.runs.staircase import PAPER, TITLES, find_partners
 
-VUE = "vue@3.5.45/dist/vue.esm-browser.prod.js"
-FILES = "onnxruntime-web@1.30.0/dist/ort.wasm.bundle.min.mjs", VUE
-ONLINE = [f"https://cdn.jsdelivr.net/npm/{file}" for file in FILES]
-LOCAL = [f"./node_modules/{re.sub('@[^/]+', '', file)}" for file in FILES]
-NEEDED = " ".join(file.partition("/")[0] for file in FILES)
+FILES = {  # of the two libraries, by the names under which page.js imports them
+    "onnxruntime-web": "onnxruntime-web@1.30.0/dist/ort.wasm.bundle.min.mjs",
+    "vue": "vue@3.5.45/dist/vue.esm-browser.prod.js",
+}
+ONLINE = {name: f"https://cdn.jsdelivr.net/npm/{file}" for name, file in FILES.items()}
+LOCAL = {n: f"./node_modules/{re.sub('@[^/]+', '', file)}" for n, file in FILES.items()}
+NEEDED = " ".join(file.partition("/")[0] for file in FILES.values())
 STATIC = [*(PACKAGE / "course/page_files").iterdir(), PACKAGE / "viz/explorers/camera.js"]
 CAUSAL = "blvnet_tam_causal"
 FRAMES, SIZE = 8, (64, 64)
@@ -63,10 +66,13 @@ def write_page(out: Path, *, notebooks: str = "", replace: bool = False) -> Writ
     """
     names = [*PAPER, CAUSAL]
     link = f'<a href="{escape(notebooks)}">' if notebooks else "<a>"
-    files = {out / p.name: p.read_text("utf-8").replace("<a course>", link) for p in STATIC}
+    files = {out / p.name: p.read_text("utf-8") for p in STATIC}
+    offline = all((out / file).exists() for file in LOCAL.values())
+    libraries, start = json.dumps(LOCAL if offline else ONLINE), out / "index.html"
+    files[start] = files[start].replace("<a course>", link).replace('"libraries"', libraries)
     made = [*(out / f"{name}.onnx" for name in names), out / "clips.bin", out / "page.json"]
     check_absent([*files, *made], replace=replace)
-    check_target(out / "index.html", ".html")  # before the work
+    check_target(start, ".html")  # before the work
     networks = []
     with TemporaryDirectory() as folder:
         for name, path in zip(tqdm(names, desc="networks"), made, strict=False):
@@ -74,19 +80,27 @@ def write_page(out: Path, *, notebooks: str = "", replace: bool = False) -> Writ
             write = export_stream if name == CAUSAL else export_with_taps
             write(model, Path(folder) / path.name, SIZE)
             files[path] = (Path(folder) / path.name).read_bytes()
-            taps = {f"{tam}.taps": module.taps.tolist() for tam, module in tams(model).items()}
-            networks.append({"name": name, "title": TITLES.get(name, "bLVNet-TAM"), "taps": taps})
+            taps = {f"{tam}.taps": module.taps.detach() for tam, module in tams(model).items()}
+            network = {"name": name, "title": TITLES.get(name, "bLVNet-TAM")}
+            network["places"] = capture_points(model)[:-1]  # without the classifier
+            network["taps"] = {tam: own.tolist() for tam, own in taps.items()}
+            network["alone"] = {tam: identity_taps(own).tolist() for tam, own in taps.items()}
+            networks.append(network)
     motion = DataSet.read(data_samples() / "motion" / "manifest.csv").split("val")
     first = motion.rows.drop_duplicates("label").sort_values("label")  # a clip of each class
     chosen = sample_uniform(int(first.num_frames.min()), FRAMES)
     clips = [read_frames(path, chosen).permute(0, 2, 3, 1) for path in first.path]  # (T, H, W, RGB)
     partners, kinds = find_partners(motion.classes)
     files[out / "clips.bin"] = b"".join(pad(clip, (0, 1), value=255).numpy() for clip in clips)
-    offline = all((out / file).exists() for file in LOCAL)
-    about = {"libraries": LOCAL if offline else ONLINE, "mean": MEAN, "std": STD, "size": SIZE}
-    about |= {"frames": FRAMES, "rate": FPS * FRAMES / int(first.num_frames.min())}  # a second
-    about["turns"] = ["reverse" if kind == "direction" else "exchange halves" for kind in kinds]
-    about |= {"classes": motion.classes, "partners": partners.tolist(), "networks": networks}
+    order, half = list(range(FRAMES)), FRAMES // 2
+    turns = {"reverse": order[::-1], "exchange halves": order[half:] + order[:half]}
+    about = {"frames": FRAMES, "size": SIZE, "turns": turns, "networks": networks}
+    about["rate"] = FPS * FRAMES / int(first.num_frames.min())  # a second
+    # Bytes x become inputs factor * x + shift, for each of the three colours.
+    about["colours"] = [(1 / (255 * std), -mean / std) for mean, std in zip(MEAN, STD, strict=True)]
+    about["classes"] = [name.replace("_", " ") for name in motion.classes]
+    about["partners"] = partners.tolist()
+    about["made"] = ["reverse" if kind == "direction" else "exchange halves" for kind in kinds]
     files[out / "page.json"] = json.dumps(about)
     write_files(files, replace=replace)
     serve = shlex.join(["python", "-m", "http.server", "--directory", str(out)])

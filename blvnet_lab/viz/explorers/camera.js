@@ -3,8 +3,7 @@
 
 const PIECE = 1 << 20; // bytes: servers end a connection over one large message
 const PICTURES = 30; // a second
-
-export const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
 function render({ model, el }) {
   const [height, width] = model.get("size"), fps = model.get("fps"); // 0: clips are filmed
@@ -18,43 +17,38 @@ function render({ model, el }) {
   const [canvas, power, act, files, status] = el.children;
   const pen = canvas.getContext("2d", { willReadFrequently: true });
   const say = (text) => (status.textContent = text);
-  let video = null, answered;
+  let video, answered;
   model.on("msg:custom", () => answered?.());
-  power.onclick = () => (video ? turnOff("The camera is off.") : turnOn());
-  act.onclick = () => busy(film);
-  files.onchange = () => busy(async (label) => {
-    for (const file of files.files) await send(file.name, label, file);
-  });
-  turnOff("");
-  return () => turnOff("");
+  power.onclick = () => (video ? turn(null, "The camera is off.") : turnOn());
+  act.onclick = () => take(film);
+  files.onchange = () => take(() => files.files);
+  turn(null, "");
+  return () => turn(null, "");
+
+  function turn(on, why) {
+    video = on;
+    act.disabled = true;
+    power.textContent = on ? "camera off" : "camera on";
+    say(why);
+  }
 
   async function turnOn() {
-    const mine = (video = document.createElement("video"));
-    Object.assign(mine, { muted: true, playsInline: true });
-    power.textContent = "camera off";
-    say("");
+    const mine = document.createElement("video"), { mediaDevices } = navigator;
+    turn(Object.assign(mine, { muted: true, playsInline: true }), "");
     try {
-      const { mediaDevices } = navigator;
       if (!mediaDevices) throw Error("browsers give one only to pages from https, or localhost");
       mine.srcObject = await mediaDevices.getUserMedia({ video: { frameRate: PICTURES } });
       if (video !== mine) return; // turned off while the browser asked
-      mine.srcObject.getVideoTracks()[0].onended = () => turnOff("The camera is gone.");
+      mine.srcObject.getVideoTracks()[0].onended = () => turn(null, "The camera is gone.");
       await mine.play();
       act.disabled = video !== mine;
       if (fps) watch(mine);
       for (; video === mine; await pause(1000 / PICTURES)) draw();
     } catch (error) {
-      turnOff(`No camera: ${error.message}.${fps ? "" : " Choose files instead."}`);
+      turn(null, `No camera: ${error.message}.${fps ? "" : " Choose files instead."}`);
     } finally {
       mine.srcObject?.getTracks().forEach((track) => track.stop());
     }
-  }
-
-  function turnOff(why) {
-    video = null;
-    act.disabled = true;
-    power.textContent = "camera on";
-    say(why);
   }
 
   function draw() { // the middle
@@ -64,25 +58,16 @@ function render({ model, el }) {
   }
 
   async function watch(mine) {
-    const begin = performance.now();
-    for (let due = begin; ; due = Math.max(due, performance.now())) { // no pair late, but fewer
-      const pair = [];
-      while (pair.length < 2) {
-        await pause((due += 1000 / fps) - performance.now());
-        if (video !== mine) return;
-        draw();
-        pair.push(pen.getImageData(0, 0, width, height).data);
-      }
-      await hand({ time: (performance.now() - begin) / 1000 }, ...pair);
+    const begin = performance.now(), pair = [];
+    for (let due = begin; ; due += 1000 / fps) {
+      await pause(due - performance.now());
+      if (video !== mine) return;
+      draw();
+      pair.push(pen.getImageData(0, 0, width, height).data);
+      if (pair.length < 2) continue;
+      await hand({ time: (performance.now() - begin) / 1000 }, ...pair.splice(0));
+      due = Math.max(due, performance.now() - 1000 / fps); // no pair late, but fewer
     }
-  }
-
-  async function busy(work) { // one at a time: the kernel puts the pieces of one file together
-    for (const each of [power, act, files]) each.disabled = true;
-    await work(model.get("label")).catch(({ message }) => say(`Not taken: ${message}.`));
-    for (const each of [power, act, files]) each.disabled = false;
-    act.disabled = !video;
-    files.value = "";
   }
 
   async function film(label) {
@@ -92,17 +77,27 @@ function render({ model, el }) {
     recorder.start();
     await pause(1000 * model.get("seconds"), say(`${label}: now!`));
     recorder.stop();
-    const kind = recorder.mimeType.includes("mp4") ? "mp4" : "webm";
-    await send(`recording.${kind}`, label, await filmed);
+    return [new File([await filmed], `recording.${recorder.mimeType.split(/\W/)[1]}`)];
   }
 
-  async function send(name, label, file) {
-    for (let start = 0; start === 0 || start < file.size; start += PIECE) {
-      say(`${name}: ${Math.round((100 * start) / file.size)} % handed over`);
-      const piece = await file.slice(start, start + PIECE).arrayBuffer();
-      await hand({ name, label, start, last: start + PIECE >= file.size }, piece);
+  async function take(get) { // one file at a time: the kernel puts its pieces together
+    const label = model.get("label");
+    for (const each of [power, act, files]) each.disabled = true;
+    try {
+      for (const file of await get(label)) {
+        for (let start = 0; start === 0 || start < file.size; start += PIECE) {
+          say(`${file.name}: ${Math.round((100 * start) / file.size)} % handed over`);
+          const piece = await file.slice(start, start + PIECE).arrayBuffer();
+          await hand({ name: file.name, label, start, last: start + PIECE >= file.size }, piece);
+        }
+      }
+      say("");
+    } catch ({ message }) {
+      say(`Not taken: ${message}.`);
     }
-    say("");
+    for (const each of [power, act, files]) each.disabled = false;
+    act.disabled = !video;
+    files.value = "";
   }
 
   function hand(content, ...buffers) {
