@@ -292,6 +292,13 @@ def test_figures_of_a_causal_model():
     history = weights.assign(epoch=0)
     titles = [axes.get_title() for axes in viz.tap_history_figure(history, "stem.tam").axes]
     assert titles == ["−2", "prev", "curr"]
+    figure = viz.tap_history_hover(history, "stem.tam", roles)
+    earliest, prev, _ = model.stem.tam.taps.detach()
+    (trace,) = figure.data
+    np.testing.assert_allclose(trace.x, prev[[*trace.hovertext]], atol=10**-DECIMALS)
+    np.testing.assert_allclose(trace.y, earliest[[*trace.hovertext]], atol=10**-DECIMALS)
+    titles = [axis.title.text[:5] for axis in (figure.layout.xaxis, figure.layout.yaxis)]
+    assert titles == ["prev:", "−2: w"]
 
 
 def test_hover_holds_every_weight_and_who_it_is(taps):

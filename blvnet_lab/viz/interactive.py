@@ -102,32 +102,34 @@ def taps_hover(weights: pd.DataFrame, roles: pd.DataFrame) -> go.Figure:
 
 
 def tap_history_hover(history: pd.DataFrame, module: str, roles: pd.DataFrame) -> go.Figure:
-    """Animate how the three taps of one TAM changed in training: a point per channel.
+    """Animate how the taps of one TAM changed in training: a point per channel.
 
+    Its place is the taps of the two nearest frames: prev and next, or prev and -2 of a causal TAM.
     It opens at the last epoch; the button plays from the first. The tables are those of
     `introspect.tap_history` and, for the trained model, `introspect.tam_roles`.
     """
-    rows = of_module(history, module).sort_values("epoch")
+    rows = of_module(history, module).sort_values(["epoch", "offset"])
+    others = rows[rows["offset"] != 0].drop_duplicates("offset")
+    x, y = others.sort_values("offset", key=np.abs, kind="stable")["tap"][:2]
+    words = {"next": "next: weight of the frame after", "-2": "−2: weight of the one before that"}
     taps = rows.pivot(index=["epoch", "channel"], columns="tap", values="weight").round(DECIMALS)
-    reach = 1.1 * float(taps[["prev", "next"]].abs().max().max())  # the same axes in every epoch
+    reach = 1.1 * float(taps[[x, y]].abs().max().max())  # the same axes in every epoch
     own = roles.loc[roles["module"] == module, ["channel", "role"]]
     taps = taps.reset_index().merge(own, on="channel").astype(object)  # lists, not encoded bytes
     look = {"color": "role", "color_discrete_map": ROLE_COLOURS, "title": module, "height": 620}
     look |= {"category_orders": {"role": list(ROLE_COLOURS)}, "animation_frame": "epoch"}
     ranges = {"range_x": [-reach, reach], "range_y": [-reach, reach]}
-    figure = px.scatter(taps, "prev", "next", hover_name="channel", **look, **ranges)
-    figure.update(data=figure.frames[-1].data)
+    figure = px.scatter(taps, x, y, hover_name="channel", **look, **ranges)
+    if figure.frames:  # of a single epoch there are none
+        figure.update(data=figure.frames[-1].data)
+        # Grey: plotly's own colours of sliders and buttons are for light pages only.
+        slider = {"active": len(figure.frames) - 1, "bgcolor": GREY}
+        figure.update_layout(sliders=[slider], updatemenus=[{"font": {"color": GREY}}])
     figure.update_traces(marker={"size": 9, "line": {"color": GREY, "width": 0.5}})
     axis = {"constrain": "domain", "zeroline": True}
-    # Grey: plotly's own colours of sliders and buttons are for light pages only.
-    figure.update_layout(
-        margin={"t": 90},
-        xaxis=axis | {"title": "prev: weight of the frame before"},
-        yaxis=axis | {"title": "next: weight of the frame after", "scaleanchor": "x"},
-        sliders=[{"active": len(figure.frames) - 1, "bgcolor": GREY}],
-        updatemenus=[{"font": {"color": GREY}}],
-    )
-    return figure
+    xaxis = axis | {"title": "prev: weight of the frame before"}
+    yaxis = axis | {"title": words[y], "scaleanchor": "x"}
+    return figure.update_layout(margin={"t": 90}, xaxis=xaxis, yaxis=yaxis)
 
 
 def embedding_hover(points: pd.DataFrame, title: str = "") -> go.Figure:
