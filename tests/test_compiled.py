@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from blvnet_lab.deploy.fold import optimize_for_inference
 from lab import type_command
 from nets import network, randomized, tam_resnet, tiny
 

@@ -30,7 +30,6 @@ from blvnet_lab.course.copies import Written, internet_advice, shipped
 from blvnet_lab.data import DataSet, read_frames, sample_uniform
 from blvnet_lab.data.transforms import MEAN, STD
 from blvnet_lab.datasets.motion import FPS
-from blvnet_lab.deploy.graphs import export_stream, export_with_taps
 from blvnet_lab.deploy.variants import export_stream, export_with_taps
 from blvnet_lab.introspect.taps import identity_taps, tams
 from blvnet_lab.models import capture_points, load_model
