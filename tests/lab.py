@@ -164,10 +164,14 @@ class Lab:
         with urllib.request.urlopen(request, timeout=LIMIT_S) as answer:
             return json.loads(answer.read() or "null")
 
-    def end_kernels(self) -> None:
+    def end_kernels(self, wait: bool = True) -> None:
         """Give their memory back: an idle kernel with torch keeps hundreds of megabytes."""
-        for session in self.request("api/sessions"):
-            self.request(f"api/sessions/{session['id']}", method="DELETE")
+        paths = [f"api/sessions/{session['id']}" for session in self.request("api/sessions")]
+        ends = [threading.Thread(target=self.request, args=(path, "DELETE")) for path in paths]
+        for end in ends:
+            end.start()
+        for end in ends if wait else ():
+            end.join()
 
 
 def free_port() -> int:

@@ -34,20 +34,32 @@ HARMLESS = (
     "Unsatisfied version",  # two extensions share a JavaScript package at different versions
 )
 
-STEPS = """(step) => {
+STEPS = """([step, path]) => {
   const app = window.jupyterapp, panel = app.shell.currentWidget;
   const steps = {
+    open: () => app.commands.execute('docmanager:open', { path }).then(() => true),
+    close: async () => {
+      for (const each of [...app.shell.widgets('main')]) {
+        if (each.context) each.context.model.dirty = false;  // else it asks
+        each.close();
+      }
+      return true;
+    },
     ready: async () => {
       await app.restored; await panel.context.ready; await panel.sessionContext.ready;
       await panel.sessionContext.session.kernel.info;
       return true;
     },
-    clear: () => app.commands.execute('notebook:clear-all-cell-outputs').then(() => true),
     run: () => app.commands.execute('notebook:run-all-cells'),
     save: () => panel.context.save().then(() => true),
     cells: async () => panel.content.model.sharedModel.toJSON().cells,
   };
   return steps[step]();
+}"""
+
+OPENED = """(name) => {
+  const panel = window.jupyterapp?.shell?.currentWidget;
+  return panel?.context?.path === name && panel.sessionContext !== undefined;
 }"""
 
 # Every cell has its number, or one failed that should not have.
@@ -61,15 +73,18 @@ FINISHED = """() => {
 }"""
 
 
-def do(page, step: str, timeout_ms: int | None = None):
+def do(page, step: str, timeout_ms: int | None = None, path: str = ""):
     """The value of one of STEPS, awaited; without a limit, the page's own."""
-    return page.evaluate(STEPS, step, timeout_ms)
+    return page.evaluate(STEPS, [step, path], timeout_ms)
 
 
 def open_notebook(page, lab: Lab, name: str) -> None:
     """Open ``name`` (relative to the lab's root) and wait for its kernel; nothing is run."""
-    page.goto(lab.address(name))
-    page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.sessionContext !== undefined")
+    if page.url == "about:blank":
+        page.goto(lab.address(name))
+    else:  # the page, which takes many seconds to come, is here
+        do(page, "open", path=name)
+    page.wait_for_function(OPENED, arg=name)
     do(page, "ready")  # the toolbar says "idle" before there is a kernel: not enough
 
 
@@ -80,12 +95,11 @@ def open_and_run(page, lab: Lab, name: str) -> None:
     run, a widget that cannot be shown, an error on the browser's console.
     """
     open_notebook(page, lab, name)
-    do(page, "clear")  # the committed outputs and numbers must not pass for new ones
     do(page, "run", RUN_MS)
     # Its answer says nothing: after an error, meant or not, it is false, and comes while the cells
     # below still run.
     with contextlib.suppress(TimeoutError):  # a cell that was never run: reported below
-        page.wait_for_function(FINISHED, timeout=RUN_MS)
+        page.wait_for_function(FINISHED, timeout=RUN_MS, polling=200)  # not sixty times a second
     code = [cell for cell in do(page, "cells") if cell["cell_type"] == "code"]
     for cell in code:
         for output in cell["outputs"]:
@@ -309,21 +323,35 @@ def drive_tam_explorer(page) -> None:
     expect(message).to_have_text("All taps are the model's own.")
 
 
-@contextlib.contextmanager
-def pictured_page(browser, lab, request) -> Iterator:
-    """A page that leaves a picture of itself where a test fails."""
-    before = request.session.testsfailed
+@pytest.fixture(scope="module")
+def jupyterlab(browser, lab):
+    """A page for all tests of this file: it takes ten seconds of a processor to come."""
     with open_page(browser, lab) as page:
         yield page
-        if request.session.testsfailed > before:
-            name = re.sub(r"[^-.A-Za-z0-9]+", "_", request.node.name)
-            take_screenshot(page, SCREENSHOTS / f"{name}.png")
 
 
 @pytest.fixture
-def page(browser, lab, request):
-    with pictured_page(browser, lab, request) as page:
-        yield page
+def page(jupyterlab, lab):
+    return emptied(jupyterlab, lab)
+
+
+def emptied(page, lab: Lab):
+    """The same page, with nothing open; kernels are about to end."""
+    if page.url != "about:blank":
+        do(page, "close")
+    lab.end_kernels(wait=False)
+    page.problems.clear()
+    return page
+
+
+@pytest.fixture(autouse=True)
+def pictured(request) -> Iterator:
+    """Where a test fails, the page leaves a picture of itself."""
+    before = request.session.testsfailed
+    yield
+    if request.session.testsfailed > before and "jupyterlab" in request.fixturenames:
+        name = re.sub(r"[^-.A-Za-z0-9]+", "_", request.node.name)
+        take_screenshot(request.getfixturevalue("jupyterlab"), SCREENSHOTS / f"{name}.png")
 
 
 def take_screenshot(page, path: Path) -> None:
@@ -373,11 +401,11 @@ FrameStepper(frames, captions=[f"<b>{t} of them</b>" for t in range(16)], interv
 
 
 @pytest.fixture(scope="module")
-def widgets(browser, lab, request):
-    """A page with all of them, which the tests below move; their kernel ends with the next page."""
-    with pictured_page(browser, lab, request) as page:
-        open_and_run(page, lab, write_notebook(lab, "widgets.ipynb", SQUARE_GOES_RIGHT, *EXPLORERS))
-        yield page
+def widgets(jupyterlab, lab):
+    """A notebook with all of them, which the tests below move; it is closed by the next one."""
+    name = write_notebook(lab, "widgets.ipynb", SQUARE_GOES_RIGHT, *EXPLORERS)
+    open_and_run(emptied(jupyterlab, lab), lab, name)
+    return jupyterlab
 
 
 def test_frame_stepper(widgets):
@@ -696,7 +724,7 @@ def test_reopened_notebook_shows_what_was_saved(page, lab, browser):
 
 
 def test_committed_notebook_is_shown_before_it_is_run(page, lab):
-    path = lab.root / "notebooks" / "08_look_inside.ipynb"
+    path = lab.root / "notebooks" / "committed.ipynb"
     open_notebook(page, lab, f"notebooks/{path.name}")
     pictures = page.locator(".jp-CodeCell .jp-RenderedImage img")
     pictures.first.wait_for()
@@ -731,7 +759,7 @@ def test_faults_are_noticed_unless_they_are_meant(page, lab):
         cells = "from IPython.display import HTML, display", source, "2 + 2"
         name = write_notebook(lab, f"{name}.ipynb", *cells)
         with pytest.raises(AssertionError, match=words):
-            open_and_run(page, lab, name)
+            open_and_run(emptied(page, lab), lab, name)
 
 
 # ---------------------------------------------------------------- the camera (a fake one)
@@ -759,11 +787,11 @@ def button(widget, name: str):
 
 
 @pytest.fixture(scope="module")
-def camera(browser, lab, request):
-    """A page for the tests below."""
-    with pictured_page(browser, lab, request) as page:
-        open_and_run(page, lab, write_notebook(lab, "camera.ipynb", RECORDER, CAMERA))
-        yield page
+def camera(jupyterlab, lab):
+    """A notebook for the tests below."""
+    name = write_notebook(lab, "camera.ipynb", RECORDER, CAMERA)
+    open_and_run(emptied(jupyterlab, lab), lab, name)
+    return jupyterlab
 
 
 def test_recorder(camera, lab):
