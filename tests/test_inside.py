@@ -295,10 +295,19 @@ def test_figures_of_a_causal_model():
     figure = viz.tap_history_hover(history, "stem.tam", roles)
     earliest, prev, _ = model.stem.tam.taps.detach()
     (trace,) = figure.data
-    np.testing.assert_allclose(trace.x, prev[[*trace.hovertext]], atol=10**-DECIMALS)
-    np.testing.assert_allclose(trace.y, earliest[[*trace.hovertext]], atol=10**-DECIMALS)
+    np.testing.assert_allclose(
+        np.array(trace.x, float), prev[[*trace.hovertext]], atol=10**-DECIMALS
+    )
+    np.testing.assert_allclose(
+        np.array(trace.y, float), earliest[[*trace.hovertext]], atol=10**-DECIMALS
+    )
     titles = [axis.title.text[:5] for axis in (figure.layout.xaxis, figure.layout.yaxis)]
     assert titles == ["prev:", "−2: w"]
+    model = tsn(depth="tiny", num_frames=8, temporal="tam", num_taps=5)
+    history = tam_weights(model).assign(epoch=0)
+    figure = viz.tap_history_hover(history, "stage1.0.tam", tam_roles(model))
+    assert figure.layout.xaxis.title.text == "−1: weight of the frame before"
+    assert figure.layout.yaxis.title.text == "+1: weight of the frame after"
 
 
 def test_hover_holds_every_weight_and_who_it_is(taps):

@@ -104,14 +104,13 @@ def taps_hover(weights: pd.DataFrame, roles: pd.DataFrame) -> go.Figure:
 def tap_history_hover(history: pd.DataFrame, module: str, roles: pd.DataFrame) -> go.Figure:
     """Animate how the taps of one TAM changed in training: a point per channel.
 
-    Its place is the taps of the two nearest frames: prev and next, or prev and -2 of a causal TAM.
+    Its place is the taps of the two nearest frames: before and after, or both before (causal).
     It opens at the last epoch; the button plays from the first. The tables are those of
     `introspect.tap_history` and, for the trained model, `introspect.tam_roles`.
     """
     rows = of_module(history, module).sort_values(["epoch", "offset"])
     others = rows[rows["offset"] != 0].drop_duplicates("offset")
     x, y = others.sort_values("offset", key=np.abs, kind="stable")["tap"][:2]
-    words = {"next": "next: weight of the frame after", "-2": "−2: weight of the one before that"}
     taps = rows.pivot(index=["epoch", "channel"], columns="tap", values="weight").round(DECIMALS)
     reach = 1.1 * float(taps[[x, y]].abs().max().max())  # the same axes in every epoch
     own = roles.loc[roles["module"] == module, ["channel", "role"]]
@@ -127,8 +126,10 @@ def tap_history_hover(history: pd.DataFrame, module: str, roles: pd.DataFrame) -
         figure.update_layout(sliders=[slider], updatemenus=[{"font": {"color": GREY}}])
     figure.update_traces(marker={"size": 9, "line": {"color": GREY, "width": 0.5}})
     axis = {"constrain": "domain", "zeroline": True}
-    xaxis = axis | {"title": "prev: weight of the frame before"}
-    yaxis = axis | {"title": words[y], "scaleanchor": "x"}
+    xaxis = axis | {"title": f"{x}: weight of the frame before".replace("-", "−")}
+    beside = "after" if (others["offset"] > 0).any() else "two before"
+    title = f"{y}: weight of the frame {beside}".replace("-", "−")
+    yaxis = axis | {"title": title, "scaleanchor": "x"}
     return figure.update_layout(margin={"t": 90}, xaxis=xaxis, yaxis=yaxis)
 
 
