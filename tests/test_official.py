@@ -344,7 +344,7 @@ def test_refused_files_leave_everything_as_it_was(tmp_path, monkeypatch):
     for content, words in (
         (RunsACommand(f"touch {ran}"), f"would call {calls}: a pickle can run any program"),
         ({"state_dict": {}, "args": Custom()}, "would call test_official.Custom"),
-        (whole[:9999], r"damaged or another kind .*: give the right file, or delete it and"),
+        (whole[:9999], r"damaged or another kind .*: give the right file, or delete a damaged"),
         (b"<html>404</html>", "damaged or another kind of file"),
         ({}, "got an empty one"),
         ([1, 2], "expected a state dict, got list"),

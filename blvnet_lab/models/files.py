@@ -239,7 +239,7 @@ def read_pickle(path: str | os.PathLike) -> Any:
     except DAMAGES as error:  # not its own text, which advises loading the pickle unsafely
         got = (
             f"one that is damaged or another kind of file ({type(error).__name__}): give the right "
-            "file, or delete it and download it again"
+            "file, or delete a damaged download and repeat it"
         )
         if called := WOULD_CALL.search(str(error)):
             got = (
