@@ -14,21 +14,21 @@ from lab import ROOT
 from blvnet_lab import cli
 
 CEILINGS = {
-    "blvnet_lab": 21187,
-    "blvnet_lab/models": 1319,
-    "blvnet_lab/introspect": 1035,
+    "blvnet_lab": 20950,
+    "blvnet_lab/models": 1315,
+    "blvnet_lab/introspect": 1018,
     "blvnet_lab/data": 1999,
-    "blvnet_lab/training": 1822,
-    "blvnet_lab/weights": 780,
-    "blvnet_lab/deploy": 1040,
-    "blvnet_lab/datasets": 3063,
-    "blvnet_lab/runs": 2200,
-    "blvnet_lab/benchmark": 991,
-    "blvnet_lab/viz": 3532,
-    "blvnet_lab/course": 2885,
-    "blvnet_lab/cli.py": 245,
-    "blvnet_lab/paths.py": 131,
-    "tests": 26491,
+    "blvnet_lab/training": 1796,
+    "blvnet_lab/weights": 744,
+    "blvnet_lab/deploy": 992,
+    "blvnet_lab/datasets": 3059,
+    "blvnet_lab/runs": 2162,
+    "blvnet_lab/benchmark": 972,
+    "blvnet_lab/viz": 3488,
+    "blvnet_lab/course": 2886,
+    "blvnet_lab/cli.py": 244,
+    "blvnet_lab/paths.py": 130,
+    "tests": 26299,
 }
 MAX_FILE, MAX_FUNCTION, MAX_CLASS, MAX_PARAMETERS = 400, 70, 200, 8
 MANY_PARAMETERS = 3  # functions with more of them

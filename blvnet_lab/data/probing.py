@@ -202,7 +202,7 @@ def unpack_info(path: str | os.PathLike[str], packed: str) -> VideoInfo:
 
 
 def known_video(path: str | os.PathLike[str], packed: str, part: Sequence[float] = ()) -> VideoInfo:
-    """Unpack what is known of a file; probe it anew if it was replaced or nothing is known.
+    """Unpack what is known of a file; probe it again if it was replaced or is not known.
 
     `part` is that of `part_of`; () or NaN mean all of the file.
     """

@@ -242,7 +242,7 @@ def _best(paths: Sequence[str], part: Sequence[float], probes: dict[str, str]) -
     looked = []
     for path in paths:
         try:
-            # A folder is looked at anew each time, since pictures may have been added or removed.
+            # A folder is looked at again each time, since pictures may have been added or removed.
             packed = probes.get(clip_name(path, part), "") if os.path.isfile(path) else ""
             if packed or clip_name(path, part) == path:
                 info = known_video(path, packed, part)
