@@ -77,7 +77,8 @@ function render({ model, el }) {
     recorder.start();
     await pause(1000 * model.get("seconds"), say(`${label}: now!`));
     recorder.stop();
-    return [new File([await filmed], `recording.${recorder.mimeType.split(/\W/)[1]}`)];
+    const kind = recorder.mimeType.includes("mp4") ? "mp4" : "webm"; // a Matroska file, too
+    return [new File([await filmed], `recording.${kind}`)];
   }
 
   async function take(get) { // one file at a time: the kernel puts its pieces together
