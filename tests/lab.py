@@ -167,7 +167,12 @@ class Lab:
     def end_kernels(self, wait: bool = True) -> None:
         """Give their memory back: an idle kernel with torch keeps hundreds of megabytes."""
         paths = [f"api/sessions/{session['id']}" for session in self.request("api/sessions")]
-        ends = [threading.Thread(target=self.request, args=(path, "DELETE")) for path in paths]
+
+        def delete(path: str) -> None:
+            with contextlib.suppress(urllib.error.HTTPError):  # it is ending already
+                self.request(path, "DELETE")
+
+        ends = [threading.Thread(target=delete, args=(path,)) for path in paths]
         for end in ends:
             end.start()
         for end in ends if wait else ():

@@ -337,6 +337,9 @@ def page(jupyterlab, lab):
 
 def emptied(page, lab: Lab):
     """The same page, with nothing open; kernels are about to end."""
+    if getattr(page, "spoiled", False):  # by a test that failed: there may be a dialog
+        page.goto("about:blank")
+        page.spoiled = False
     if page.url != "about:blank":
         do(page, "close")
     lab.end_kernels(wait=False)
@@ -351,7 +354,9 @@ def pictured(request) -> Iterator:
     yield
     if request.session.testsfailed > before and "jupyterlab" in request.fixturenames:
         name = re.sub(r"[^-.A-Za-z0-9]+", "_", request.node.name)
-        take_screenshot(request.getfixturevalue("jupyterlab"), SCREENSHOTS / f"{name}.png")
+        page = request.getfixturevalue("jupyterlab")
+        take_screenshot(page, SCREENSHOTS / f"{name}.png")
+        page.spoiled = True
 
 
 def take_screenshot(page, path: Path) -> None:
@@ -754,7 +759,11 @@ def test_faults_are_noticed_unless_they_are_meant(page, lab):
     for name, source, words in (
         ("error", "raise ValueError('meant to fail')", "a cell failed: meant to fail"),
         ("stderr", "import sys\n\n_ = sys.stderr.write('a warning')", "text on stderr: a warning"),
-        ("console", "display(HTML('<script>console.error(404)</script>'))", "404"),  # stays there
+        (
+            "console",
+            "display(HTML('<script>console.error(404)</script>'))",
+            "404",
+        ),  # stays in the console
     ):
         cells = "from IPython.display import HTML, display", source, "2 + 2"
         name = write_notebook(lab, f"{name}.ipynb", *cells)
@@ -788,7 +797,7 @@ def button(widget, name: str):
 
 @pytest.fixture(scope="module")
 def camera(jupyterlab, lab):
-    """A notebook for the tests below."""
+    """A notebook for the tests below; the last of them leaves the page without a camera."""
     name = write_notebook(lab, "camera.ipynb", RECORDER, CAMERA)
     open_and_run(emptied(jupyterlab, lab), lab, name)
     return jupyterlab

@@ -246,7 +246,7 @@ def test_open_starts_jupyterlab_on_it(tmp_path, monkeypatch, capsys):
 
 @pytest.fixture(scope="module")
 def checked_once():
-    """For a teacher's sheet the checks are run on their solutions, and only once."""
+    """The checks of a teacher's sheet are run on their solutions once only."""
     whole, sheets = instructor.marking_sheet, []
 
     def sheet(found):

@@ -203,7 +203,7 @@ def test_an_evaluation_can_be_stopped(as_rank):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_no_generator_is_touched(workers):
-    model, before = network(), torch.get_rng_state()
+    model, before = network().train(), torch.get_rng_state()  # it has dropout
     data = [(noise(4, 3, 32, 32, seed=i), i % 3) for i in range(4)]
     evaluate(model, data, device=CPU, hardware=Hardware(workers=workers))
     assert torch.equal(before, torch.get_rng_state())
@@ -525,7 +525,7 @@ def test_only_the_first_rank_writes(manifest, checkpoint, tmp_path, monkeypatch,
 def test_alone_unless_torchrun_says_otherwise(monkeypatch, on_cpu):
     part_of_it = ({n: "1" for n in TORCHRUN if n != name} for name in TORCHRUN)
     for environment in ({}, {"SLURM_PROCID": "1", "SLURM_NTASKS": "4"}, *part_of_it):
-        for name in TORCHRUN:
+        for name in (*TORCHRUN, "SLURM_PROCID", "SLURM_NTASKS"):
             monkeypatch.delenv(name, raising=False)
         for name, value in environment.items():
             monkeypatch.setenv(name, value)

@@ -90,7 +90,7 @@ def exported(tmp_path_factory):
         path = tmp_path_factory.mktemp("exported") / "new" / f"model{ending}"
         with pytest.MonkeyPatch.context() as patch:
             # Of this one it is seen that no path of this machine is left in the file.
-            patch.setattr(torch.fx.config, "do_not_emit_stack_traces", name != "tsn")
+            patch.setattr(torch.fx.config, "do_not_emit_stack_traces", name != "tsn", False)
             found = export_model(model, path, size, NOTES)
         assert torch.equal(torch.get_rng_state(), rng)
         assert 0 <= found.deviation < 1e-5 and found.agreement == 1

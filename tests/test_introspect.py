@@ -224,6 +224,9 @@ def test_under_autocast(builder):
     with torch.autocast("cpu", torch.bfloat16), capture(model) as cache:
         logits = model(clip)
     assert {logits.dtype, *(maps.dtype for maps in cache.values())} == {torch.bfloat16}
+    logits.sum().backward()
+    taps = [weight.grad for name, weight in model.named_parameters() if name.endswith("taps")]
+    assert all(grad.dtype == torch.float32 and grad.any() for grad in taps)
     own = {name: replace_with(maps.float()) for name, maps in cache.items()}
     with torch.autocast("cpu", torch.bfloat16), edit(model, own), capture(model) as again:
         assert torch.equal(model(clip), logits)

@@ -112,6 +112,10 @@ def test_all_is_written_or_nothing_and_then_what_to_do(tmp_path, monkeypatch):
     assert mine.read_text() == (tmp_path / "index.html").read_text() == "new"
     assert f"{tmp_path / 'page'} need the internet; to do without, run there:  npm install" in said
     assert said.endswith("and then this command again, with --replace")
+    for file in map(tmp_path.joinpath("page").joinpath, site.LOCAL.values()):
+        file.parent.mkdir(parents=True)
+        file.touch()
+    assert "no internet" in str(site.write_site(tmp_path, replace=True))
 
 
 def test_packages_that_are_lacking_are_named(monkeypatch, tmp_path):

@@ -1,4 +1,4 @@
-"""Measure times side by side, and memory; print and save the tables."""
+"""Measure times side by side, and memory; print, save and read the tables."""
 
 import json
 import time
@@ -147,8 +147,8 @@ class Benchmark:
         contents = {"machine": self.machine}
         for name, table in self.tables.items():
             contents[name] = json.loads(table.to_json(orient="split", double_precision=12))
-        with atomic_write(file, keep=True) as partial:
-            partial.write_text(json.dumps(contents, indent=1), "utf-8")
+        with atomic_write(file, keep=True) as unfinished:
+            unfinished.write_text(json.dumps(contents, indent=1), "utf-8")
 
 
 def from_json(text: str) -> Benchmark:

@@ -3,13 +3,12 @@
 Accuracies are copied from their sources, never measured here; a row has one only if the source used
 the same frames and, as far as it says, the same pixels.
 
-    published = published_form(model)      # of a model from blvnet_tam
-
-is the network as it was published: same weights, same result, other steps. It follows the paper's
-own implementation (IBM/bLVNet-TAM; facts, not text): every tap is a depthwise 1x1 convolution of
-all maps; the results are padded, stacked and summed; and the merged map of a pair is copied to both
-of its frames, so that all stages but the last carry T maps per clip. `blvnet_lab.models` is
-measured and tested against it; it is not a model to build on.
+`published_form(model)` makes the network as it was published from one of `blvnet_tam`: same
+weights, same result, other steps. It follows the paper's own implementation (IBM/bLVNet-TAM; facts,
+not text): every tap is a depthwise 1x1 convolution of all maps; the results are padded, stacked and
+summed; and the merged map of a pair is copied to both of its frames, so that all stages but the
+last carry T maps per clip. `blvnet_lab.models` is measured and tested against it; it is not a model
+to build on.
 """
 
 import copy

@@ -3,8 +3,8 @@
     python -m blvnet_lab course my_course                # copies and updates what you did not edit
     python -m blvnet_lab course my_course --reset 02     # notebook 02 as shipped, yours beside it
 
-The sample videos are not copied: the notebooks find them through `paths.data_samples()`. What all
-commands that write the course in another form share is at the end.
+The sample videos are not copied: the notebooks find them through `paths.data_samples()`. At the
+end is what the commands that write the course in another form share.
 """
 
 import difflib

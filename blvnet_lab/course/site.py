@@ -1,4 +1,4 @@
-"""Write web pages: the networks in the visitor's browser, and the course as a website with them.
+"""Write web pages: networks that run in the visitor's browser, and the course as a website.
 
     python -m blvnet_lab page --out page
     cd page && python -m http.server            # then http://localhost:8000
@@ -180,7 +180,8 @@ def write_site(out: Path, *, replace: bool = False) -> Written:
     page = write_page(out / "page", notebooks="../index.html", replace=replace)
     write_files(files, replace=replace)
     serve = shlex.join(["python", "-m", "http.server", "-d", str(out)])
-    advice = internet_advice(page.out, NEEDED, offline=all((page.out / f).exists() for f in LOCAL))
+    has_all = all((page.out / file).exists() for file in LOCAL.values())
+    advice = internet_advice(page.out, NEEDED, offline=has_all)
     return Written(out, pages, f"begin with {pages[0]}; to serve them: {serve}\n{advice}")
 
 

@@ -8,8 +8,8 @@
 
 A folded network makes fewer passes over memory. Compiled, it is machine code (AOTInductor), with
 weights in the layout that suits the processor best, and each weighted sum and its ReLU in a single
-pass over memory. That takes about a minute, once. The package is a program, so it is kept in the
-user's cache and not beside the checkpoint, where it could be somebody else's.
+pass over memory. Compiling takes about a minute, once. The package is a program, so it is kept in
+the user's cache and not beside the checkpoint, where it could be somebody else's.
 """
 
 import copy

@@ -8,7 +8,7 @@ The first takes "clip" (B, T, C, H, W) and "stage1.tam.taps" (r, C), ... of ever
 "logits" and, by the names of `models.capture_points`, the maps that `introspect.capture` shows. The
 second takes "frames", a pair (B, 2, C, H, W) or one (B, 1, C, H, W), and "stage1.tam.before", ...;
 it returns "logits" of these frames and "stage1.tam.after", ..., the next step's "before". A video
-begins with zeros, in the shapes of the file's inputs. The command `export` chooses among all files.
+begins with zeros, in the shapes of the file's inputs. The command `export` is here, too.
 """
 
 import copy
@@ -36,9 +36,9 @@ from blvnet_lab.progress import tqdm
 from blvnet_lab.training.checkpoint import load_trained
 
 CALIBRATION_CLIPS = 100  # roughly; at least two per class, one of which calibrates
-STEPS = 20  # that are compared with a `Stream`
+STREAM_STEPS = 20  # that are compared with a `Stream`
 INT8_TOLERANCE = 0.3  # relative to the largest logit, on real clips; a broken file is far beyond
-INT8_STEPS = ("Conv", "Add", "Relu", "Resize")  # the rest stays in float32
+INT8_OPERATIONS = ("Conv", "Add", "Relu", "Resize")  # the rest stays in float32
 
 
 def export_file(
@@ -162,7 +162,7 @@ def export_stream(
     model, network = export.prepared(model, path := Path(path), ".onnx")
     graph, stream = NamedStep(network), Stream(model)
     axes = {name: {0: "batch"} for name in ("frames", *graph.inputs)}
-    frames = export.random_clip(stream.model, STEPS * export.EXAMPLE_BATCH, size or (64, 64))
+    frames = export.random_clip(stream.model, STREAM_STEPS * export.EXAMPLE_BATCH, size or (64, 64))
     frames = frames.split(export.EXAMPLE_BATCH)  # of each step (B, 2 or 1, C, H, W)
     with torch.no_grad():
         state = [torch.zeros_like(maps) for maps in graph(frames[0])[1:]]
@@ -178,7 +178,7 @@ def export_stream(
 
         return step
 
-    trials, words = [(new,) for new in frames], f"{STEPS} steps of random frames"
+    trials, words = [(new,) for new in frames], f"{STREAM_STEPS} steps of random frames"
     return export.write_checked(path, save, lambda new: [stream(new)], trials, words)
 
 
@@ -222,7 +222,7 @@ def export_int8(
             logging.disable(logging.WARNING)  # it advises simplifying the graph, which is simple
             try:
                 quantization.quantize_static(
-                    whole, file, Reader(), per_channel=True, op_types_to_quantize=INT8_STEPS
+                    whole, file, Reader(), per_channel=True, op_types_to_quantize=INT8_OPERATIONS
                 )
             finally:
                 logging.disable(disabled)

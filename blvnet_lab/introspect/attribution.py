@@ -1,4 +1,4 @@
-"""Where and when: what a logit comes from, split exactly, and drawn from gradients with controls.
+"""Where and when: a logit split exactly among places and positions, and heat maps with controls.
 
     maps = evidence(model, clips, labels)                    # (B, P, h, w)
     maps.sum((1, 2, 3))                                      # the labels' logits

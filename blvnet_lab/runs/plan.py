@@ -73,6 +73,12 @@ PUBLISHED_SIZES = {
 }
 
 
+def _in(units: dict[str, float], number: float) -> str:
+    """Format a number with three digits, in the largest unit that it reaches."""
+    name = next((name for name, unit in units.items() if number >= unit), [*units][-1])
+    return f"{float(f'{number / units[name]:.3g}'):,.12g} {name}"
+
+
 @dataclass(frozen=True)
 class TrainingPlan:
     """What a training run takes; prints as a table with the source of each number."""
@@ -359,9 +365,3 @@ def measure(
     bound = f", times {processes}: an upper bound, as if none waited for another"
     origin = f"measured on {name}, {number} clips of noise at once{bound * (processes > 1)}"
     return processes * number / statistics.median(times), origin, memory
-
-
-def _in(units: dict[str, float], number: float) -> str:
-    """Format a number with three digits, in the largest unit that it reaches."""
-    name = next((name for name, unit in units.items() if number >= unit), [*units][-1])
-    return f"{float(f'{number / units[name]:.3g}'):,.12g} {name}"

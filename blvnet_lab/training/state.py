@@ -1,4 +1,4 @@
-"""How fast which weights learn and when, and the state of a run, which checkpoints restore."""
+"""What training changes: a run's state, made of optimizer, schedule and average of weights."""
 
 import logging
 import math

@@ -5,7 +5,7 @@
     model = import_official("checkpoint.pth.tar", None).model   # builds the model that fits
     print(load_resnet(blvnet_tam(depth=50), "resnet50-11ad3fa6.pth"))
 
-`names` lists the layouts. Some files have short names: `train --init tam-resnet50-k400`;
+`names.py` lists the layouts. Some files have short names: `train --init tam-resnet50-k400`;
 docs/weights.md says how each was trained, how accurate it is, and which licence it has. Nothing is
 loaded unless every tensor is accounted for: `strict=False` can silently leave a network without its
 weights.

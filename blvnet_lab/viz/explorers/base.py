@@ -1,4 +1,4 @@
-"""What widgets share: a base, one for videos of a file, and the camera of the page.
+"""What widgets share: their base class, another for videos, and the camera of the page.
 
 State follows the controls, pictures follow the state. Pictures travel over the widget channel,
 never as cell output, which is smooth (one small message each) and testable without a browser

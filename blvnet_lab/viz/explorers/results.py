@@ -1,6 +1,6 @@
-"""Widgets that run no network: they show frames, and what training or networks have left.
+"""Widgets that run no network: they show what is there already.
 
-Those are the curves of a running training, answers over time, and points of an embedding.
+Frames, the curves of a running training, answers over time, and clips as points in a plane.
 """
 
 import io
@@ -31,7 +31,7 @@ SHEET_GAP = 4  # white pixels between two frames
 TIMED = ("clips_per_second", "wait_share")  # which differ from run to run
 LOOK = dict.fromkeys(INK_SETTINGS, LABEL_GREY)  # of curves on light and dark pages
 LOOK |= {"figure.facecolor": "none", "axes.facecolor": "none"}
-FRAMES = 6  # shown of a clip in an embedding, evenly spaced
+CLIP_FRAMES = 6  # shown of a clip in an embedding, evenly spaced
 
 
 class FrameStepper(Explorer):
@@ -214,7 +214,7 @@ def _picture(path: str) -> np.ndarray:
     """Draw frames of a video, or why it cannot be read."""
     try:
         info = clip_info(path)
-        numbers = sample_uniform(info.num_frames, min(FRAMES, info.num_frames)).tolist()
+        numbers = sample_uniform(info.num_frames, min(CLIP_FRAMES, info.num_frames)).tolist()
         frames = as_images(read_frames(info, numbers))
     except VideoReadError as error:
         return text_picture(str(error))
