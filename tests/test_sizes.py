@@ -28,7 +28,7 @@ CEILINGS = {
     "blvnet_lab/course": 2887,
     "blvnet_lab/cli.py": 244,
     "blvnet_lab/paths.py": 130,
-    "tests": 26321,
+    "tests": 26322,
 }
 MAX_FILE, MAX_FUNCTION, MAX_CLASS, MAX_PARAMETERS = 400, 70, 200, 8
 MANY_PARAMETERS = 3  # functions with more of them
