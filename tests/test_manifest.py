@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from videos import write_video
 
-from blvnet_lab.data import DataSet, mirror_labels
+from blvnet_lab.data import DataSet, dataset_files, mirror_labels
 from blvnet_lab.data.dataset_files import COLUMNS
 from blvnet_lab.datasets import inventory, layouts
 from blvnet_lab.paths import LONGEST_NAME, atomic_write, data_root, plain_name
@@ -52,7 +52,8 @@ def test_what_is_not_said_is_empty(tmp_path):
     assert data_set.mirror is None
 
 
-def test_a_folder_moves_with_its_manifest(tmp_path):
+def test_a_folder_moves_with_its_manifest(tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset_files, "AT_ONCE", 1)  # written row by row
     inside, outside = tmp_path / "set" / "v" / "a.mp4", tmp_path / "elsewhere" / "b.mp4"
     rows = table((inside, 0, "run", "val"), (outside, 0, "run", "val"))
     path = DataSet(rows).save(tmp_path / "set" / "manifest.csv")

@@ -42,6 +42,7 @@ COLUMNS = {
 REQUIRED = tuple(COLUMNS)[:4]
 PART = ["part_start", "part_end"]
 CLASS_LIST = "classes.csv"
+AT_ONCE = 8192  # rows that are written together
 SEPARATOR = ";"  # between the labels of a clip that has several, and between their classes' names
 Pairs = Sequence[int | None]  # for each class the label of another
 CLASS_COLUMNS = {"label": "int64", "class_name": "str", "mirror": "Int64", "reversal": "Int64"}
@@ -144,11 +145,9 @@ class DataSet:
         """
         path = Path(manifest)
         self.check(path)
-        folder = os.path.join(os.path.abspath(path.parent), "")
-        below = (_in_full(name, folder).removeprefix(folder) for name in self.rows["path"])
-        rows = self.rows.assign(path=[name.replace(os.sep, "/") for name in below])
+        folder, rows = os.path.join(os.path.abspath(path.parent), ""), self.rows
         if self.multi_label:  # which every row is to say, also that of a clip with one
-            rows["label"] = rows["label"].str.rstrip(SEPARATOR) + SEPARATOR
+            rows = rows.assign(label=rows["label"].str.rstrip(SEPARATOR) + SEPARATOR)
         is_filled = {name: (cells.notna() & (cells != "")).any() for name, cells in rows.items()}
         order = [name for name in COLUMNS if name in rows and (name in REQUIRED or is_filled[name])]
         order += [name for name in rows if name not in COLUMNS and is_filled[name]]
@@ -156,9 +155,14 @@ class DataSet:
         if self.mirror is not None:
             with atomic_write(path.parent / CLASS_LIST) as partial:
                 self.class_list().to_csv(partial, index=False, lineterminator="\n")
-        with atomic_write(path) as partial:
-            # "%.9g" writes 12 frames per second as 12, and 30000/1001 as 29.97002997
-            rows[order].to_csv(partial, index=False, lineterminator="\n", float_format="%.9g")
+        with atomic_write(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+            for first in range(0, len(rows) or 1, AT_ONCE):  # relative paths take memory, too
+                some = rows.iloc[first : first + AT_ONCE][order]
+                below = (_in_full(name, folder).removeprefix(folder) for name in some["path"])
+                some = some.assign(path=[name.replace(os.sep, "/") for name in below])
+                # "%.9g" writes 12 frames per second as 12, and 30000/1001 as 29.97002997
+                how = {"index": False, "lineterminator": "\n", "float_format": "%.9g"}
+                some.to_csv(file, header=not first, **how)
         return path
 
     def check(self, manifest: str | os.PathLike[str]) -> None:
