@@ -89,6 +89,10 @@ def test_times_may_be_rounded_and_what_is_not_there_is_said(tmp_path):
         with pytest.raises(VideoReadError, match=rf"a\.mp4: .* from {start} to {end} .* 3\.6 s"):
             part_of(info, (start, end))
     assert part_of(info, (3, 4), cut=True).part == (3, 3.6)
+    rounded = probe_video(write_video(tmp_path / "a.mkv", 48, rate=30))  # to whole milliseconds
+    for first in range(44):
+        part = part_of(rounded, (first / 30, (first + 4) / 30))
+        assert part.pts == rounded.pts[first : first + 4]
     (tmp_path / "1").mkdir()
     Image.fromarray(draw(0, (32, 48))).save(tmp_path / "1" / "1.png")
     (tmp_path / "1" / "2.png").write_text("no picture")

@@ -29,7 +29,7 @@ from blvnet_lab.data.packets import Contents, first_hole, is_plain, scan
 
 DECORD_CODECS = {"h264", "vp9", "av1", "mpeg4", "mjpeg"}
 TIMES, TUPLES = {"pts", "keyframe_pts"}, {"size", "orientation", "part"}  # of VideoInfo
-TOLERANCE = 1e-4  # seconds by which rounding may change a time
+TOLERANCE = 6e-4  # seconds: Matroska and FLV round a time to milliseconds, `part_of` to 0.1 ms
 
 
 @dataclass(frozen=True)
