@@ -80,19 +80,15 @@ def test_the_frames_are_those_that_a_player_shows(name, tmp_path):
 
 
 def test_times_may_be_rounded_and_what_is_not_there_is_said(tmp_path):
-    path = write_video(tmp_path / "a.mp4", 30, times=range(0, 90, 3))  # every 0.12 s, to 3.6 s
-    info = probe_video(path)
-    assert part_of(info, (0.12004, 0.36004)).pts == part_of(info, (0.12, 0.36)).pts == info.pts[1:3]
-    assert part_of(info, (0.11996, 0.35996)).pts == info.pts[1:3]
+    info = probe_video(write_video(tmp_path / "a.mp4", 30, times=range(0, 90, 3)))  # to 3.6 s
     assert part_of(info, (3, 3.7)).num_frames == 5, "by less than a frame too long"
     for start, end in ((3.6, 3.7), (9, 10), (3, 4)):
         with pytest.raises(VideoReadError, match=rf"a\.mp4: .* from {start} to {end} .* 3\.6 s"):
             part_of(info, (start, end))
     assert part_of(info, (3, 4), cut=True).part == (3, 3.6)
-    rounded = probe_video(write_video(tmp_path / "a.mkv", 48, rate=30))  # to whole milliseconds
-    for first in range(44):
-        part = part_of(rounded, (first / 30, (first + 4) / 30))
-        assert part.pts == rounded.pts[first : first + 4]
+    info = probe_video(write_video(tmp_path / "a.mkv", 48, rate=30))  # times in whole milliseconds
+    for k in range(44):
+        assert part_of(info, (k / 30, (k + 4) / 30)).pts == info.pts[k : k + 4]
     (tmp_path / "1").mkdir()
     Image.fromarray(draw(0, (32, 48))).save(tmp_path / "1" / "1.png")
     (tmp_path / "1" / "2.png").write_text("no picture")
