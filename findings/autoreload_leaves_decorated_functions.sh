@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # After a change of its file, IPython's `%autoreload 2` runs the new code of a function imported by
 # `from steps import ...`, but the old code of one that is decorated (`@torch.no_grad()`,
-# `@contextmanager`, `@cache`, any wrapper), while `inspect.getsource` and `??` show the new one.
+# `@contextmanager`, any wrapper of Python), while `inspect.getsource` and `??` show the new one.
 # Of a class so imported new objects have the old decorated methods, and those that were there
 # before the change have the new ones.
 #
