@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# matplotlib's FuncAnimation calls its function once more than it has frames: `save`, `to_jshtml` and
-# `to_html5_video` call it with the first frame, throw that picture away, and begin again.
+# FuncAnimation of matplotlib calls its function once more than it has frames: `save`, `to_jshtml`
+# and `to_html5_video` call it with the first frame, throw that picture away, and begin again.
 #
 # Why it matters: a function that goes on from where it was (a step of training per frame, a network
 # that sees a video as a stream, a running mean) is one step ahead from the first picture on: the

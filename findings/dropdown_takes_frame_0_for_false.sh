@@ -11,8 +11,8 @@
 # Source: `_Selection` in ipywidgets/widgets/widget_selection.py. The browser sends the index;
 # `_propagate_index` sets `value` to that option's, and `_validate_value` exchanges it for the first
 # one for which `equals`, by default ==, holds.
-# Remedy: None, or a negative number, for "none". `equals` with a stricter comparison gives the right
-# value, but observers are still not called, since traitlets compares by == as well.
+# Remedy: None, or a negative number, for "none". With a stricter `equals` the value is right, but
+# observers are still not called, since traitlets compares by == as well.
 set -euo pipefail
 
 folder=$(mktemp -d)

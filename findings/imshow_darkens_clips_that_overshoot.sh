@@ -3,7 +3,7 @@
 # picture of floats from 0 to 1 that has been enlarged by bicubic interpolation overshoots to 1.06
 # or more beside sharp edges, and is then shown all black, without a warning.
 #
-# Why it matters: matplotlib shows the same picture as it should be. The guess is made for each call:
+# Why it matters: matplotlib shows the same picture as it is. The guess is made for each call:
 # of two clips, one enlarged and one not, only one is black, and so is a whole animation of which
 # one pixel in one frame overshoots. Adding noise or a heat map to a clip does the same, and a clip
 # of 255s in which nothing is brighter than 1 is shown bright.

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# scikit-learn's `top_k_accuracy_score` takes logits, says its page, and for two classes guesses from
-# all of them together whether they are probabilities. If all lie between 0 and 1 a clip has the
-# second class from 0.5 on, else from 0 on: the same clip, with the same logit, is right in one set
-# and wrong in another.
+# scikit-learn's `top_k_accuracy_score` takes probabilities or logits, and guesses, for two classes,
+# from all of them together which they are. If all lie between 0 and 1 a clip has the second class
+# above 0.5, else above 0: the same clip, with the same logit, is right in one set and wrong in
+# another.
 #
 # Why it matters: the score of a set is not the mean over its parts any more, and small parts (a
-# batch, one video, a rare condition) are those whose logits lie within 0 and 1. Accuracies by
+# batch, one video, a rare condition) are those whose logits all lie within 0 and 1. Accuracies by
 # condition and the one of all contradict each other, with no error anywhere.
 # Seen with: scikit-learn 1.9.1.
 # Source: `top_k_accuracy_score` in sklearn/metrics/_ranking.py:
