@@ -162,10 +162,12 @@ def test_equal_seeds_give_equal_runs_and_others_do_not():
 
 
 def test_a_run_follows_its_schedule():
-    recipe = replace(BRIEF, epochs=3, schedule="cosine", learning_rate=0.2)
-    _, found = fitted(recipe=recipe)  # three steps an epoch
-    expected = [0.2 * (1 + math.cos(math.pi * step / 9)) / 2 for step in (3, 6, 9)]
-    assert [line["learning_rate"] for line in found.history] == pytest.approx(expected)
+    for schedule, peak, end in (("cosine", 0, 9), ("one-cycle", 1.7, 8)):  # in steps
+        recipe = replace(BRIEF, epochs=3, schedule=schedule, learning_rate=0.2)
+        _, found = fitted(recipe=recipe)  # three steps an epoch
+        parts = [math.pi * (step - peak) / (end - peak) for step in (2, 5, 8)]
+        rates = [line["learning_rate"] for line in found.history]
+        assert rates == pytest.approx([0.1 * (1 + math.cos(part)) for part in parts], abs=1e-6)
 
 
 def test_each_process_has_a_gpu_of_its_own(monkeypatch):

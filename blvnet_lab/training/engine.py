@@ -150,6 +150,7 @@ def _check_finite(loss: float, step: int, loader: Iterable, numbers: list[int]) 
 def _update_weights(state: State) -> bool:
     """Step the optimizer and clear the gradients; return False if they overflowed (no step)."""
     scaler, clip_norm = state.scaler, state.recipe.clip_norm
+    state.so_far["rate"] = state.scheduler.get_last_lr()[-1]  # of this step, not of the next
     if clip_norm is not None:
         scaler.unscale_(state.optimizer)
         nn.utils.clip_grad_norm_(state.model.parameters(), clip_norm)

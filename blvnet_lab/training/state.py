@@ -157,7 +157,8 @@ class State:
         """Add a line about all ranks to the history, and move on to the next epoch.
 
         Its `seconds` are those of training, wait_share is the part spent waiting for clips,
-        memory_gb the GPU's peak, or the current memory of the process.
+        memory_gb the GPU's peak, or the current memory of the process, learning_rate that of the
+        classifier at the last step.
         """
         memory, ranks = psutil.Process().memory_info().rss, current_ranks()
         if self.device.type == "cuda":
@@ -168,7 +169,7 @@ class State:
             "epoch": self.epoch,
             "train_loss": round(found["loss"] / found["clips"], 6),
             **scores,
-            "learning_rate": self.scheduler.get_last_lr()[-1],
+            "learning_rate": found.get("rate"),  # an older checkpoint's epoch may lack it
             "seconds": round(found["seconds"], 2),
             "evaluation_seconds": round(seconds, 2),
             "clips_per_second": round(found["clips"] / found["seconds"], 2),
