@@ -215,6 +215,10 @@ def test_commands_compute_with_the_compiled_network(tmp_path, monkeypatch, capsy
     assert asked[3:] == [("Stream", (64, 64), "float32", 1)]
     view.position.value = 20
     assert len(view.scores) == 10
+    with pytest.raises(SystemExit, match='clips of split "test", got none'):
+        words = "--fast", "float32", "--split", "test"
+        type_command(monkeypatch, "evaluate", CAUSAL, manifest, *words)
+    assert not asked[4:], "mistakes are found before the minute that compiling takes"
     with pytest.raises(SystemExit, match="precision with fast alone, got precision=bfloat16"):
         words = "--fast", "float32", "--precision", "bfloat16"
         type_command(monkeypatch, "evaluate", CAUSAL, manifest, *words)

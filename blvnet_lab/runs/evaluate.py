@@ -189,7 +189,11 @@ def evaluate_file(
             check_target(out / SCORES, ".json")
         paths = filter(None, [checkpoint, beside.against])
         networks = [load_with_views(path, views, size) for path in paths]
-        opened = [_open(trained, data_set, split, fast, batch_size) for trained in networks]
+        opened = [_open(trained, data_set, split) for trained in networks]
+        opened = [  # compiled, which takes long, once all of them are known to fit
+            (replace(one, model=compiled(one.model, one.recipe.size, fast, batch_size)), clips)
+            for one, clips in opened
+        ]
         (trained, clips), options = opened[0], {"batch_size": batch_size, "hardware": hardware}
         about = {"checkpoint": str(checkpoint), "manifest": str(manifest), "split": split}
         about |= _describe(trained.recipe) | {"compiled": fast is not None}
@@ -216,9 +220,7 @@ def evaluate_file(
         return evaluation
 
 
-def _open(
-    trained: Trained, data_set: DataSet, split: str, fast: Precision | None, batch: int
-) -> Opened:
+def _open(trained: Trained, data_set: DataSet, split: str) -> Opened:
     if trained.multi_label != data_set.multi_label:
         kinds = ("one label", "several labels")
         wanted = f"clips with {kinds[data_set.multi_label]}, as those of {data_set.path}"
@@ -231,8 +233,7 @@ def _open(
             wanted = f'expected label {label} to be "{known}", as in {trained.file}, got "{name}"'
             raise ValueError(f"{data_set.path}: {wanted}: take a manifest of the network's classes")
         names[label] = name
-    model = compiled(trained.model, trained.recipe.size, fast, batch)
-    trained = replace(trained, model=model, classes=tuple(names))
+    trained = replace(trained, classes=tuple(names))
     # All the classes, also where the rows name fewer.
     named = DataSet(data_set.rows, trained.classes, data_set.mirror, data_set.path)
     return trained, view_clips(named, split, trained.recipe)
