@@ -300,3 +300,13 @@ def test_what_cannot_be_read_takes_no_place_in_a_split(tmp_path):
     found = listed("folder", tmp_path / "in", tmp_path / "out", val_share=0.34)
     rows = DataSet.read(found.manifest).rows.query("class_name == 'a' and status == 'ok'")
     assert sorted(rows["split"]) == ["train", "train", "val"]
+    # A list that grows keeps most clips in their split, and names the others.
+    for count, name in enumerate(("snow", "wind", "hill"), start=20):
+        write_video(tmp_path / "in" / "a" / f"{name}.mp4", count)
+    before = DataSet.read(found.manifest).rows.query("status == 'ok'").set_index("path")["split"]
+    found = listed("folder", tmp_path / "in", tmp_path / "out", val_share=0.34)
+    after = DataSet.read(found.manifest).rows.set_index("path")["split"][before.index]
+    moved = found.problems.query("kind == 'video in another split'")
+    (path,) = before.index[before != after]
+    assert moved[["split", "name"]].to_numpy().tolist() == [["val", path]] and "river" in path
+    assert moved["detail"].iloc[0].startswith("it was in train: evaluate networks that were")

@@ -106,6 +106,7 @@ def build_manifest(
         if not selection.split and selection.clips_per_class is None:
             rows.loc[good, "split"] = draw(rows[good])  # the others would not count in a split
         problems += one_sided_classes(rows, selection.split or ("train", "val"))
+        problems += _moved(rows[good], path)
     return write_tables(DataSet(rows, kept, mirror, None, reversal), problems, out)
 
 
@@ -224,6 +225,16 @@ def _probe(
         if taken[group] < limit:
             problems.append(("class with fewer clips", *group, f"{taken[group]} of {limit}"))
     return rows[to_open & (rows["status"] != "")].reset_index(drop=True)
+
+
+def _moved(rows: pd.DataFrame, manifest: Path) -> Iterator[Finding]:
+    """Report videos that are in another split than in an older manifest."""
+    with contextlib.suppress(ValueError):  # there may be no readable manifest
+        before = dict(DataSet.read(manifest).rows[["path", "split"]].to_numpy())
+        for path, split in rows[["path", "split"]].drop_duplicates().to_numpy():
+            if (was := before.get(path, split)) != split:
+                remedy = "evaluate networks that were trained before on the older manifest"
+                yield "video in another split", split, path, f"it was in {was}: {remedy}"
 
 
 def _findings(row: Any, path: str, status: str, detail: str, **found: Any) -> Iterator[Finding]:
