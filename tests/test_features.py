@@ -219,6 +219,8 @@ def test_a_setting_is_chosen_by_clips_that_were_not_seen():
 
     assert module.cross_validated(method, [1, 2, 3, 4], features) == 3
     assert sorted(asked) == [(s, number) for s in (1, 2, 3, 4) for number in range(30)]
+    pair = Features(torch.eye(2), sources(["v", "w"], [0, 1]), ("a", "b"), {})
+    assert module.ask_neighbours(pair, torch.eye(2))[1] == 2, "there are no more to ask"
 
 
 def test_a_probe_stands_beside_its_controls(tmp_path):

@@ -256,7 +256,7 @@ def cross_validated(
 
 def ask_neighbours(train: Features, queries: Tensor) -> tuple[Tensor, int]:
     """Choose the number of neighbours; return their votes (M, num_classes), and their number."""
-    k = cross_validated(nearest, NEIGHBOURS, train)
+    k = min(cross_validated(nearest, NEIGHBOURS, train), len(train.labels))
     return nearest(train.values, train.labels, len(train.classes), k, queries), k
 
 
