@@ -482,6 +482,7 @@ def test_files_that_are_no_model(tmp_path):
     unknown = json.dumps({"architecture": "slowfast", "arguments": {}})
     for metadata, words in (
         ({"format": "pt"}, r"how its model was built; .*load_state_dict"),
+        ({"blvnet_lab_taps": "{}"}, r"built; this one holds taps only: give the network that"),
         ({"blvnet_lab": unknown}, r"blvnet_tam\), got slowfast"),
     ):
         safetensors.torch.save_file({"x": torch.zeros(1)}, path, metadata=metadata)

@@ -126,10 +126,12 @@ def _about(path: str | os.PathLike) -> dict[str, Any]:
             "published checkpoints are read by blvnet_lab.weights.load_official"
         ) from error
     if "blvnet_lab" not in metadata:
-        raise ValueError(
-            f"{path}: expected a file written by save_model, which says how its model was built; "
-            "build the model, then model.load_state_dict(safetensors.torch.load_file(path))"
-        )
+        wanted = "expected a file written by save_model, which says how its model was built"
+        remedy = "build the model, then model.load_state_dict(safetensors.torch.load_file(path))"
+        for key in metadata:
+            if key.startswith("blvnet_lab_"):  # features or taps: no network can be built of them
+                remedy = f"this one holds {key[11:]} only: give the network that they are of"
+        raise ValueError(f"{path}: {wanted}; {remedy}")
     return json.loads(metadata["blvnet_lab"])
 
 
