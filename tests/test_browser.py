@@ -157,25 +157,26 @@ def drive_stepper(page) -> None:
     last = round(float(handle.get_attribute("aria-valuemax")))
     expect(counter).to_have_text(f"frame 0 (0 to {last})")
 
-    handle.focus()
-    page.keyboard.press("ArrowRight")
-    page.keyboard.press("ArrowRight")
+    handle.press("ArrowRight")
+    handle.press("ArrowRight")
     expect(counter).to_have_text(f"frame 2 (0 to {last})")  # retried until the kernel has answered
 
-    readout = stepper.locator(".widget-readout")
-    readout.fill("1")
-    readout.press("Enter")
+    enter(stepper.locator(".widget-readout"), "1")
     expect(counter).to_have_text(f"frame 1 (0 to {last})")
 
     stepper.locator(".widget-play button").first.click()
     expect(counter).to_have_text(f"frame {last} (0 to {last})")  # played to the end
 
 
-def nudge(page, handle) -> None:
+def enter(field, text: str) -> None:
+    field.fill(text)
+    field.press("Enter")
+
+
+def nudge(handle) -> None:
     """Move a slider one step by key: right, or left where it is at its end."""
     value, last = (handle.get_attribute(f"aria-value{name}") for name in ("now", "max"))
-    handle.focus()
-    page.keyboard.press("ArrowLeft" if value == last else "ArrowRight")
+    handle.press("ArrowLeft" if value == last else "ArrowRight")
 
 
 @contextlib.contextmanager
@@ -199,7 +200,7 @@ def drive_clip_explorer(page) -> None:
 
     text = counter.inner_text()
     with redrawn(frame):
-        nudge(page, frame_handle)
+        nudge(frame_handle)
     expect(counter).not_to_have_text(text)
     with redrawn(frame):
         explorer.locator(".widget-play button").first.click()
@@ -207,7 +208,7 @@ def drive_clip_explorer(page) -> None:
 
     if clip_handle.get_attribute("aria-valuemax") != "0.0":
         with redrawn(strip):
-            nudge(page, clip_handle)
+            nudge(clip_handle)
 
     explorer.get_by_role("button", name="as filmed").click()
     expect(scores).not_to_contain_text("against the order as filmed")
@@ -223,11 +224,9 @@ def drive_clip_explorer(page) -> None:
         explorer.get_by_role("button", name="as filmed").click()
 
     path = explorer.locator(".blvnet-clip-path input")
-    path.fill("no such file.mp4")
-    path.press("Enter")
+    enter(path, "no such file.mp4")
     expect(message).to_contain_text("no such file.mp4: expected a video file")
-    path.fill("")
-    path.press("Enter")
+    enter(path, "")
     expect(message).to_have_text("")
 
 
@@ -247,12 +246,10 @@ def drive_branch_explorer(page) -> None:
     for handle in (channel, position):
         text = caption.inner_text()
         with redrawn(maps):
-            nudge(page, handle)
+            nudge(handle)
         expect(caption).not_to_have_text(text)
     explorer.get_by_role("button", name="most active first").click()
-    readout = explorer.locator(".blvnet-branch-slider .widget-readout")
-    readout.fill("0")
-    readout.press("Enter")
+    enter(explorer.locator(".blvnet-branch-slider .widget-readout"), "0")
     expect(caption).to_contain_text("the most active")
 
 
@@ -280,17 +277,14 @@ def drive_tam_explorer(page) -> None:
     expect(message).to_have_text("All taps are the model's own.")
     first, score, sums = shown(), scores.inner_text(), numbers.inner_text()
 
-    readout = explorer.locator(".blvnet-tam-tap .widget-readout").first
-    readout.fill("-1.5")
-    readout.press("Enter")
+    enter(explorer.locator(".blvnet-tam-tap .widget-readout").first, "-1.5")
     expect(message).to_contain_text("Changed channels: 1 of stem.tam.")
     expect(numbers).to_contain_text("−1.50 ×")
     expect(scores).not_to_have_text(score)
     assert all(new != old for new, old in zip(shown(), first, strict=True)), "a picture stayed"
 
     handle = explorer.locator(".blvnet-tam-tap").first.get_by_role("slider")
-    handle.focus()
-    page.keyboard.press("PageUp")
+    handle.press("PageUp")
     expect(numbers).to_contain_text("−1.49 ×")
 
     press("this TAM")
@@ -307,13 +301,11 @@ def drive_tam_explorer(page) -> None:
     title = explorer.locator(".blvnet-tam-title")
     expect(title).to_contain_text("of stage1.tam at frame")
     frame = explorer.locator(".blvnet-tam-frame").get_by_role("slider")
-    frame.focus()
-    page.keyboard.press("Home")
+    frame.press("Home")
     expect(title).to_contain_text("frame 0 (little, pair 0)")
     channel = explorer.locator(".blvnet-tam-channel").get_by_role("slider")
-    channel.focus()
     for _ in range(7):  # quickly: what comes back late must not end up in another channel
-        page.keyboard.press("ArrowRight")
+        channel.press("ArrowRight")
     last, role = last_channel("stage1.tam")
     readout = explorer.locator(".blvnet-tam-channel .widget-readout")
     expect(readout).to_have_text(f"{last} {role}")
@@ -373,14 +365,14 @@ def take_screenshot(page, path: Path) -> None:
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook(page, lab, notebook):
     open_and_run(page, lab, f"notebooks/{notebook.name}")
-    if page.locator(".blvnet-frame-stepper").count():
-        drive_stepper(page)
-    if page.locator(".blvnet-clip-explorer").count():
-        drive_clip_explorer(page)
-    if page.locator(".blvnet-branch-explorer").count():
-        drive_branch_explorer(page)
-    if page.locator(".blvnet-tam-explorer").count():
-        drive_tam_explorer(page)
+    for name, drive in (
+        ("frame-stepper", drive_stepper),
+        ("clip-explorer", drive_clip_explorer),
+        ("branch-explorer", drive_branch_explorer),
+        ("tam-explorer", drive_tam_explorer),
+    ):
+        if page.locator(f".blvnet-{name}").count():
+            drive(page)
     assert unexpected(page) == []
 
 
@@ -484,13 +476,10 @@ def test_tam_explorer_of_a_resnet(widgets):
     explorer = widgets.locator(".blvnet-tam-explorer")
     title, message = (explorer.locator(f".blvnet-tam-{part}") for part in ("title", "message"))
     expect(title).to_contain_text("of stage1.0.tam at frame 2")
-    explorer.locator(".blvnet-tam-module").get_by_role("slider").focus()
-    widgets.keyboard.press("End")
+    explorer.locator(".blvnet-tam-module").get_by_role("slider").press("End")
     expect(title).to_contain_text("of stage4.2.tam at frame 2")
     expect(message).to_have_text("All taps are the model's own.")
-    readout = explorer.locator(".blvnet-tam-tap .widget-readout").first
-    readout.fill("-1.5")
-    readout.press("Enter")
+    enter(explorer.locator(".blvnet-tam-tap .widget-readout").first, "-1.5")
     expect(message).to_have_text("Changed channels: 1 of stage4.2.tam.")
     expect(explorer.locator(".blvnet-tam-numbers")).to_contain_text("−1.50 ×")
     assert unexpected(widgets) == []
@@ -521,8 +510,7 @@ def test_clip_explorer(widgets):
     assert before["blvnet_tam"] > 0.9 > 0.1 > after["blvnet_tam"]
 
     path = explorer.locator(".blvnet-clip-path input")
-    path.fill(str(ROOT / "data_samples" / "no.mp4"))
-    path.press("Enter")
+    enter(path, str(ROOT / "data_samples" / "no.mp4"))
     expect(explorer.locator(".blvnet-clip-message")).to_contain_text("it does not exist")
     assert pixels(widgets, ".blvnet-clip-strip") == exchanged
     assert unexpected(widgets) == []
@@ -543,9 +531,7 @@ def test_branch_explorer(widgets):
         expect(caption).to_contain_text(f"{stage}, channel")
         seen.append(pixels(widgets, ".blvnet-branch-maps"))
     assert len(set(map(str, seen))) == len(seen)
-    position = explorer.locator(".blvnet-branch-position .widget-readout")
-    position.fill("0")
-    position.press("Enter")
+    enter(explorer.locator(".blvnet-branch-position .widget-readout"), "0")
     expect(caption).to_contain_text("pair 0")
     explorer.locator(".widget-play button").first.click()
     expect(caption).to_contain_text("pair 3")  # played to the end
@@ -635,11 +621,10 @@ def test_timeline_explorer(widgets):
     expect(caption).to_contain_text("frame 0 (0 to 23) at 0.00 s: no answer yet")
     seen = [pixels(widgets, ".blvnet-timeline-chart")]
     with redrawn(chart):  # or it is this one that comes after the next step
-        nudge(widgets, view.get_by_role("slider"))
+        nudge(view.get_by_role("slider"))
     expect(caption).to_contain_text("frame 1 (0 to 23)")
     with redrawn(chart):
-        view.locator(".widget-readout").fill("12")
-        view.locator(".widget-readout").press("Enter")
+        enter(view.locator(".widget-readout"), "12")
     seen.append(pixels(widgets, ".blvnet-timeline-chart"))
     view.locator(".widget-play button").first.click()
     expect(caption).to_contain_text("frame 23 (0 to 23) at 1.92 s: answer of 2 s: right_then_left")
@@ -658,7 +643,7 @@ def test_embedding_explorer_follows_the_mouse_and_the_keyboard(widgets):
     expect(caption).not_to_have_text(first)
     seen.append(pixels(widgets, ".blvnet-embedding-frames"))
     second = caption.inner_text()
-    nudge(widgets, view.get_by_role("slider"))
+    nudge(view.get_by_role("slider"))
     expect(caption).not_to_have_text(second)
     seen.append(pixels(widgets, ".blvnet-embedding-frames"))
     assert len(set(map(str, seen))) == 3 and unexpected(widgets) == []
@@ -756,14 +741,10 @@ def test_extension_is_installed():
 def test_faults_are_noticed_unless_they_are_meant(page, lab):
     meant = new_code_cell("1 / 0", metadata={"tags": ["raises-exception"]})
     open_and_run(page, lab, write_notebook(lab, "meant.ipynb", "1 + 1", meant, "2 + 2"))
-    for name, source, words in (
+    for name, source, words in (  # what the last one says stays in the console
         ("error", "raise ValueError('meant to fail')", "a cell failed: meant to fail"),
         ("stderr", "import sys\n\n_ = sys.stderr.write('a warning')", "text on stderr: a warning"),
-        (
-            "console",
-            "display(HTML('<script>console.error(404)</script>'))",
-            "404",
-        ),  # stays in the console
+        ("console", "display(HTML('<script>console.error(404)</script>'))", "404"),
     ):
         cells = "from IPython.display import HTML, display", source, "2 + 2"
         name = write_notebook(lab, f"{name}.ipynb", *cells)
