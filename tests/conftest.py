@@ -83,6 +83,21 @@ def few_blocks(without_callers):
 
 
 @pytest.fixture
+def written(monkeypatch):
+    """What is written on sheets: (x, words)."""
+    from blvnet_lab.viz.images import Sheet  # only here: it brings matplotlib
+
+    found, real = [], Sheet.text
+
+    def text(sheet, x, y, words, *rest, **more):
+        found.append((round(x), words))
+        real(sheet, x, y, words, *rest, **more)
+
+    monkeypatch.setattr(Sheet, "text", text)
+    return found
+
+
+@pytest.fixture
 def torch_hub(tmp_path, monkeypatch):
     """PyTorch's folder of downloads, an empty one."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))

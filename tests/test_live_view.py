@@ -17,7 +17,6 @@ from blvnet_lab.data import VideoReadError, evaluation_transform, read_frames, s
 from blvnet_lab.deploy.live import Stream
 from blvnet_lab.introspect import wake_residuals
 from blvnet_lab.models import TAM, blvnet, blvnet_tam
-from blvnet_lab.viz import images
 from blvnet_lab.viz.explorers import base, live
 from blvnet_lab.viz.explorers.base import FrameReader
 from blvnet_lab.viz.explorers.live import LiveView
@@ -225,21 +224,14 @@ def test_time_runs_to_the_left_and_off_the_chart():
     assert chart([0.0], [[np.nan, np.nan]], now=1.0).shape[1] == live.WIDTH, "no numbers, no bars"
 
 
-def test_of_many_classes_the_highest_are_shown_and_long_names_are_cut(monkeypatch):
+def test_of_many_classes_the_highest_are_shown_and_long_names_are_cut(written):
     names = [f"{i} is a name that is longer than there is room for" for i in range(400)]
     scores, highest = np.zeros((3, 400)), list(range(7, 400, 40))
     scores[1, highest] = 0.1
-    written, real = [], images.Sheet.text
-
-    def text(sheet, x, y, words, *rest, **more):
-        written.append(words)
-        real(sheet, x, y, words, *rest, **more)
-
-    monkeypatch.setattr(images.Sheet, "text", text)
     assert chart([0, 1, 2], scores, now=3.0, names=names).shape[1] == live.WIDTH
     cut = [f"{names[i][:12]}…{names[i][-11:]}" for i in highest]
-    assert [words for words in written if "…" in words] == cut
-    ticks = [words for words in written if words.replace(".", "").isdigit()]
+    assert [words for _, words in written if "…" in words] == cut
+    ticks = [words for _, words in written if words.replace(".", "").isdigit()]
     assert ticks == ["0", "2"], "round numbers of the time that has been"
 
 

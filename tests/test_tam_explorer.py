@@ -91,6 +91,11 @@ def shown_scores(explorer):
     return scores
 
 
+def assert_scores(explorer, model, clip):
+    shown = list(shown_scores(explorer).values())
+    assert shown == pytest.approx(probabilities(model, clip), abs=5.1e-5)
+
+
 def text_of(explorer, name):
     return plain(getattr(explorer, name).value)
 
@@ -183,19 +188,6 @@ def test_numbers_and_mark_where_nothing_is_left():
     steps = steps_of(torch.tensor([[[1.0, 2.0], [3.0, 1.0]]]), [0.0, -1.0, 0.0], 0)
     assert not steps.result.any() and steps.pixel == (1, 0)
     assert [digits_for(limit) for limit in (40.0, 1.0, 0.5, 0.04)] == [2, 2, 3, 4]
-
-
-@pytest.fixture
-def written(monkeypatch):
-    """What is written on sheets: (x, words)."""
-    found, real = [], tam_views.Sheet.text
-
-    def text(sheet, x, y, words, *rest, **more):
-        found.append((round(x), words))
-        real(sheet, x, y, words, *rest, **more)
-
-    monkeypatch.setattr(tam_views.Sheet, "text", text)
-    return found
 
 
 def test_picture_of_the_arithmetic():
@@ -321,7 +313,7 @@ def test_edits_are_those_of_a_changed_model(trained, explorer):
     changed = with_taps(model, changes)
     expected, before = probabilities(changed, clip), probabilities(model, clip)
     assert max(abs(np.subtract(expected, before))) > 0.01, "they do too little to test anything"
-    assert list(shown_scores(explorer).values()) == pytest.approx(expected, abs=5.1e-5)
+    assert_scores(explorer, changed, clip)
     points = 100 * (expected[8] - before[8])
     shown = re.search(r"([+−][\d.]+) points", text_of(explorer, "scores"))[1]
     assert float(shown.replace("−", "-")) == pytest.approx(points, abs=0.051)
@@ -397,8 +389,7 @@ def test_presets_and_scopes(trained, explorer, preset, scope):
     for name, taps in changes.items():
         torch.testing.assert_close(explorer._edits.taps[name], taps.float(), rtol=0, atol=0)
     changed = with_taps(model, changes)
-    expected = probabilities(changed, clip)
-    assert list(shown_scores(explorer).values()) == pytest.approx(expected, abs=5.1e-5)
+    assert_scores(explorer, changed, clip)
     maps, _ = seen_by(changed, clip, "stage2.tam")
     assert_close(explorer.steps.maps[1], maps[0, explorer.frame.value, 3])
     at = [slider.value for slider in explorer.taps.values()]
@@ -445,11 +436,9 @@ def test_resnets_have_frames_and_no_branches(builder, what, written):
             assert not (picture[..., :3] == bytes_of(colour)).all(2).any()
     taps = {"stage1.0.tam": model.stage1[0].tam.taps.detach().clone()}
     taps["stage1.0.tam"][0, 7] = -0.75
-    expected = probabilities(with_taps(model, taps), clip[None])
-    assert list(shown_scores(explorer).values()) == pytest.approx(expected, abs=5.1e-5)
+    assert_scores(explorer, with_taps(model, taps), clip[None])
     explorer.reset.click()
-    expected = probabilities(model, clip[None])
-    assert list(shown_scores(explorer).values()) == pytest.approx(expected, abs=5.1e-5)
+    assert_scores(explorer, model, clip[None])
 
 
 def test_of_many_tams_each_has_its_place(written):

@@ -52,12 +52,6 @@ class Toy(Explorer):
         self.seen.append((self.now.wide, self.now.place))
         Toy.inside -= 1
 
-    def static_picture(self):
-        return np.zeros((2, 2, 4), np.uint8)
-
-    def summary(self):
-        return "Toy"
-
 
 def test_a_control_changes_the_state_and_the_state_is_drawn():
     toy = Toy()
@@ -128,24 +122,28 @@ STEPS = {
 }
 
 
+def model_for(kind: str) -> torch.nn.Module:
+    return shipped("blvnet_tam_causal" if kind == "live" else "blvnet_tam")
+
+
 def build(kind: str) -> Explorer:
-    return EXPLORERS[kind](shipped("blvnet_tam_causal" if kind == "live" else "blvnet_tam"))
+    return EXPLORERS[kind](model_for(kind))
 
 
-def steps_of(kind: str, explorer: Explorer) -> list:
-    actions = []
+def take_steps(kind: str, explorer: Explorer) -> None:
     for name, value in STEPS[kind]:
         name, _, key = name.partition(" ")
         control = getattr(explorer, name)[key] if key else getattr(explorer, name)
-        button = isinstance(control, widgets.Button)
-        actions.append(control.click if button else setting(control, value))
-    return actions
+        if isinstance(control, widgets.Button):
+            control.click()
+        else:
+            control.value = value
 
 
 @pytest.mark.parametrize("kind", EXPLORERS)
 def test_a_model_in_training_is_shown_in_eval_mode_and_left_as_it_is(kind):
     """Later changes of the model are not seen: for them, make a new explorer."""
-    model = shipped("blvnet_tam_causal" if kind == "live" else "blvnet_tam").train()
+    model = model_for(kind).train()
     model.stage2.eval()
     modes, state = [m.training for m in model.modules()], copy.deepcopy(model.state_dict())
     explorer, expected = EXPLORERS[kind](model), build(kind)
@@ -153,8 +151,7 @@ def test_a_model_in_training_is_shown_in_eval_mode_and_left_as_it_is(kind):
     changed = {name: torch.zeros_like(value) for name, value in state.items()}
     model.load_state_dict(changed)
     for one in (explorer, expected):
-        for step in steps_of(kind, one):
-            step()
+        take_steps(kind, one)
         still(one)
     assert shown(explorer) == shown(expected)
     assert [m.training for m in model.modules()] == modes
@@ -166,7 +163,7 @@ def test_a_model_in_training_is_shown_in_eval_mode_and_left_as_it_is(kind):
 @pytest.mark.parametrize("kind", ["clip", "tam", "live", "evidence"])
 def test_the_model_may_be_used_elsewhere_all_the_while(kind):
     """JupyterLab handles widgets in threads of their own while a cell runs."""
-    model = shipped("blvnet_tam_causal" if kind == "live" else "blvnet_tam").eval()
+    model = model_for(kind).eval()
     explorer, clip, seen, done = EXPLORERS[kind](model), a_clip()[None], [], threading.Event()
     with torch.no_grad():
         expected = model(clip)
@@ -179,8 +176,7 @@ def test_the_model_may_be_used_elsewhere_all_the_while(kind):
     thread = threading.Thread(target=call)
     thread.start()
     while len(seen) < 5:
-        for step in steps_of(kind, explorer):
-            step()
+        take_steps(kind, explorer)
     done.set()
     thread.join()
     assert all(torch.equal(logits, expected) for logits in seen)
@@ -188,7 +184,7 @@ def test_the_model_may_be_used_elsewhere_all_the_while(kind):
 
 @pytest.mark.parametrize("kind", ["clip", "tam", "live", "evidence"])
 def test_where_a_clip_may_be_of_several_classes_each_has_a_probability_of_its_own(kind):
-    model = shipped("blvnet_tam_causal" if kind == "live" else "blvnet_tam")
+    model = model_for(kind)
     model.multi_label = True
     explorer, clip = EXPLORERS[kind](model), a_clip()
     if kind == "live":
@@ -223,18 +219,15 @@ def test_a_device_without_float64_will_do(kind):
     expected = build(kind)
     with NoFloat64():
         explorer = build(kind)
-        for step in steps_of(kind, explorer):
-            step()
-    for step in steps_of(kind, expected):
-        step()
+        take_steps(kind, explorer)
+    take_steps(kind, expected)
     assert shown(explorer) == shown(expected)
 
 
 @pytest.mark.parametrize("kind", EXPLORERS)
 def test_picture_and_text_where_no_kernel_runs(kind):
     explorer = build(kind)
-    for step in steps_of(kind, explorer):
-        step()
+    take_steps(kind, explorer)
     before = shown(explorer)
     assert explorer._repr_mimebundle_()["text/plain"] == TEXTS[kind]
     picture = still(explorer)
