@@ -25,6 +25,12 @@ def trained(recipe: Recipe = SHORT) -> nn.Module:
     return model
 
 
+def assert_kept(model: nn.Module, before: dict[str, Tensor], kept: list[str], *moved: str) -> None:
+    after = tensors(model)
+    assert_equal({name: after[name] for name in kept}, {name: before[name] for name in kept})
+    assert not any(torch.equal(after[name], before[name]) for name in moved)
+
+
 def body(values: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: t for name, t in values.items() if not name.startswith("classifier.")}
 
@@ -88,11 +94,9 @@ def test_statistics_are_kept_while_weights_learn():
     model = trained()
     before = tensors(model)
     fitted(recipe=replace(SHORT, keep_statistics=True), model=model)
-    after = tensors(model)
-    buffers = {name for name, _ in model.named_buffers()}
-    assert_equal({n: after[n] for n in buffers}, {n: before[n] for n in buffers})
-    for name in ("stem.conv.weight", "stage1.big.0.bn1.weight", "classifier.weight"):
-        assert not torch.equal(after[name], before[name]), name
+    buffers = [name for name, _ in model.named_buffers()]
+    learned = "stem.conv.weight", "stage1.big.0.bn1.weight", "classifier.weight"
+    assert_kept(model, before, buffers, *learned)
 
 
 @pytest.mark.parametrize("changes", [{"keep_statistics": True}, {"body_rate": 0.0}])
@@ -113,9 +117,6 @@ def test_what_the_caller_froze_stays_as_it_is():
     model.stem.requires_grad_(False)
     before = tensors(model)
     fitted(recipe=replace(SHORT, ema=0.9, weight_decay=0.1), model=model)
-    after = tensors(model)
     stem = [name for name in before if name.startswith("stem.")]
-    assert_equal({n: after[n] for n in stem}, {n: before[n] for n in stem})
-    for name in ("stage1.big.0.bn1.running_mean", "stage1.big.0.conv1.weight"):
-        assert not torch.equal(after[name], before[name]), name
+    assert_kept(model, before, stem, "stage1.big.0.bn1.running_mean", "stage1.big.0.conv1.weight")
     assert not any(weight.requires_grad for weight in model.stem.parameters())
