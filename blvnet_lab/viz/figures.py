@@ -233,19 +233,17 @@ def confusion_figure(matrices: dict[str, Tensor], class_names: Sequence[str]) ->
 def probe_figure(accuracies: dict[str, dict[str, float]], title: str = "") -> Figure:
     """Draw the accuracy of probes at each place in a network: a line per network or control.
 
-    Args:
-        accuracies: line name to capture point to accuracy, in 0..1. Lines may lack points; the
-            first line sets their order. More than five lines share styles.
+    `accuracies` maps line name to capture point to accuracy, in 0..1. Lines may lack points; the
+    first line sets their order. More than five lines share styles.
     """
     styles = ((BLUE, "o-"), (GREEN, "D-"), (ORANGE, "s-"), (PURPLE, "v--"), (GREY, "^--"))
-    points = list(dict.fromkeys(point for line in accuracies.values() for point in line))
+    table = 100 * pd.DataFrame(accuracies)
     figure, [axes] = new_figure(9, 4)
-    for (name, line), (colour, style) in zip(accuracies.items(), cycle(styles), strict=False):
-        places = [place for place, point in enumerate(points) if point in line]
-        values = [100 * line[points[place]] for place in places]
-        axes.plot(places, values, style, color=colour, markersize=4, label=name)
+    for name, (colour, style) in zip(table, cycle(styles), strict=False):
+        line = table[name].reset_index(drop=True).dropna()
+        axes.plot(line, style, color=colour, markersize=4, label=name)
     draw_coin_toss(axes)
-    axes.set_xticks(range(len(points)), points, rotation=60, ha="right", fontsize=8)
+    axes.set_xticks(range(len(table)), table.index, rotation=60, ha="right", fontsize=8)
     axes.set(ylim=(-4, 105), ylabel=ACCURACY)
     axes.set_title(title, fontsize=10)
     axes.legend(loc="lower right", frameon=False, fontsize=9)
@@ -278,12 +276,10 @@ def ablation_figure(table: pd.DataFrame) -> Figure:
 def importance_figure(
     frames: Tensor | np.ndarray, importances: Mapping[str, Tensor], title: str = ""
 ) -> Figure:
-    """Draw a clip's frames, and under each its importance according to every method.
+    """Draw a clip's frames (T, 3, H, W) uint8, and under each its importance by every method.
 
-    Args:
-        frames: (T, 3, H, W) uint8.
-        importances: method name with unit ("occlusion / nats") to (T,) values. Units differ, so
-            each method has its own axis.
+    `importances` maps the method's name with its unit ("occlusion / nats") to (T,) values. Units
+    differ, so each method has its own axis.
     """
     images = as_images(frames)
     count, height, width = images.shape[:3]

@@ -90,11 +90,8 @@ def pair_taps_figure(pair_weights: pd.DataFrame, module: str, title: str = "") -
     """Draw a TAM between merges as it acts on pairs: the taps of little and of big frames.
 
     Both panels order channels by the sum of weight x offset, from looking back most to looking
-    ahead most (of a causal TAM, back least).
-
-    Args:
-        pair_weights: the table of `blvnet_lab.introspect.effective_pair_taps`.
-        module: "stage1.tam", "stage2.tam" or "stage3.tam".
+    ahead most (of a causal TAM, back least). The table is that of `introspect.effective_pair_taps`,
+    the module "stage1.tam", "stage2.tam" or "stage3.tam".
     """
     rows = of_module(pair_weights, module)
     ahead = (rows["weight"] * rows["pair_offset"]).groupby(rows["channel"]).sum().sort_values()
@@ -154,11 +151,9 @@ def receptive_field_figure(
     """Draw which frames influence which positions, a panel per capture point.
 
     Where positions are pairs, the ticks above the frames' numbers have the colours of the branches.
-
-    Args:
-        fields: point to (positions, T) from `blvnet_lab.introspect.receptive_field`, each row
-            divided by its largest value; or bool, from `derived_receptive_field`.
-        derived: point to (positions, T) bool, outlined; it may have more points than `fields`.
+    `fields` maps each point to (positions, T): of `introspect.receptive_field`, each row divided by
+    its largest value, or bool, of `derived_receptive_field`. `derived` may have more points; its
+    fields (positions, T), bool, are outlined.
     """
     fields = {name: _numbers(field) for name, field in fields.items()}
     num_frames = max(field.shape[-1] for field in fields.values())

@@ -23,21 +23,18 @@ DECIMALS = 3  # of weights; more would only make the notebooks larger
 def learning_curves(logs: dict[str, list[dict]], title: str = "") -> go.Figure:
     """Draw accuracy between partners over the epochs: a panel per kind of them, a line per model.
 
-    Args:
-        logs: model name to the lines of its run's log: "epoch" and, if scored, "direction" and
-            "order", in 0..1. More than 42 models share styles.
+    `logs` maps a model's name to the lines of its run's log: "epoch" and, if scored, "direction"
+    and "order", in 0..1. More than 42 models share styles.
     """
-    scores = [
-        (name, line["epoch"], kind, round(100 * line[kind], 1))
-        for name, lines in logs.items()
-        for line in lines
-        for kind in KIND_COLOURS
-        if kind in line
-    ]
-    table = pd.DataFrame(scores, columns=["model", "epoch", "classes", ACCURACY], dtype=object)
+    names = ["epoch", *KIND_COLOURS]
+    runs = {name: pd.DataFrame(lines, columns=names) for name, lines in logs.items()}
+    table = pd.concat(runs, names=["model"]).reset_index("model")
+    table = table.melt(["model", "epoch"], var_name="classes", value_name=ACCURACY).dropna()
+    table[ACCURACY] = (100 * table[ACCURACY]).round(1)
     look = {"color": "model", "color_discrete_sequence": MODEL_COLOURS}
     look |= {"symbol": "model", "symbol_sequence": SYMBOLS, "facet_col": "classes"}
-    figure = px.line(table, "epoch", ACCURACY, **look, range_y=[30, 104], title=title, height=400)
+    look |= {"range_y": [30, 104], "title": title, "height": 400}
+    figure = px.line(table.astype(object), "epoch", ACCURACY, **look)
     note = {"text": "coin toss", "yshift": -32}  # below the lines of those that toss it
     figure.add_hline(50, line={"dash": "dash", "color": GREY}, annotation=note)
     return figure.update_layout(margin={"t": 80})  # room for both titles

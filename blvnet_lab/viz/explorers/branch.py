@@ -45,10 +45,8 @@ class BranchExplorer(Explorer):
     so that one can see that merged is their sum with the negatives cut; out has its own. "Active"
     means the mean absolute value of merged over the clip, or of the last map where there is none.
 
-    Args:
-        clip: (T, C, H, W) or (1, T, C, H, W), normalised.
-
-    Raises ValueError for several clips, or a clip that the model does not accept.
+    The clip is (T, C, H, W) or (1, T, C, H, W), normalised. Raises ValueError for several clips, or
+    one that the model does not accept.
     """
 
     def __init__(self, model: VideoNet, clip: Tensor) -> None:

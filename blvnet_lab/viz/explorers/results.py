@@ -116,12 +116,9 @@ class TimelineExplorer(VideoExplorer):
     It changes ``frame``, ``caption`` (with the last answer so far, in words) and ``chart`` (the
     curves of all answers, with a cursor at the end of the frame).
 
-    Args:
-        table: `Prediction.timeline`, class probabilities in 0..1 indexed by seconds; or as pandas
-            reads the file of `predict --timeline`.
-        top: how many classes to draw (those that reach the highest values) and to name.
-
-    Raises ValueError for a table without rows; VideoReadError if the video cannot be read.
+    The table is `Prediction.timeline`, class probabilities in 0..1 indexed by seconds, or as pandas
+    reads the file of `predict --timeline`. Drawn are the `top` classes that reach the highest
+    values. Raises ValueError for a table without rows; VideoReadError for an unreadable video.
     """
 
     def __init__(self, path: str, table: pd.DataFrame, top: int = 3) -> None:
@@ -170,12 +167,8 @@ class EmbeddingExplorer(Explorer):
     EmbeddingExplorer(points, title)
 
     In Python, ``slider.value`` is the number of the clip (a row of `points`). It changes ``plane``,
-    where a ring marks that clip's point, ``frames``, a picture, and ``caption``.
-
-    Args:
-        points: x, y, class_name, split and path of each clip, as `flat_features` returns.
-
-    Raises ValueError for a table without rows.
+    where a ring marks that clip's point, ``frames``, a picture, and ``caption``. The points are x,
+    y, class_name, split and path of each clip; ValueError if there are none.
     """
 
     def __init__(self, points: pd.DataFrame, title: str = "") -> None:

@@ -50,9 +50,8 @@ def network_picture(
 ) -> np.ndarray:
     """Draw the stages from left to right with their TAMs, each over its channels' roles.
 
-    Args:
-        branched: the places ("stem", "stage1") where two branches follow the TAM; empty for a
-            ResNet, whose TAMs have a shortcut around them.
+    `branched` are the places ("stem", "stage1") where two branches follow the TAM; a ResNet has
+    none, but a shortcut around each TAM.
     """
     sheet, step = Sheet(WIDTH, 92), WIDTH / len(roles)
     wide = len(roles) <= FEW_TAMS  # with room for words
