@@ -12,6 +12,7 @@ from itertools import count
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
+Contents = dict[Path, str | bytes]  # of files
 LONGEST_NAME = 200  # bytes; file systems allow 255, and digests, suffixes and ".part" are added
 
 
@@ -53,8 +54,7 @@ def plain_name(text: str) -> str:
         name = "_" * max(1, len(name))
     if len(name.encode()) <= LONGEST_NAME:
         return name
-    # Two long names may begin alike.
-    mark = hashlib.sha1(text.encode()).hexdigest()[:8]
+    mark = hashlib.sha1(text.encode()).hexdigest()[:8]  # two long names may begin alike
     return f"{name.encode()[: LONGEST_NAME - 9].decode(errors='ignore')}-{mark}"
 
 
@@ -63,9 +63,10 @@ def atomic_write(path: str | os.PathLike, *, keep: bool = False) -> Iterator[Pat
     """Yield a name to write to, which becomes `path` if the block ends without an error.
 
     Readers of `path` find the old file or the new one, never half a file, even after a power cut.
-    keep: if the old file differs, rename it, with a warning: it may be somebody's.
+    Its folder is made. keep: if the old file differs, rename it, with a warning: it may be yours.
     """
     path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield partial
@@ -121,10 +122,9 @@ def check_absent(files: Iterable[Path], *, replace: bool) -> None:
         raise FileExistsError(f"{wanted}: choose another folder, or add --replace")
 
 
-def write_files(files: dict[Path, str | bytes], *, replace: bool) -> None:
-    """Write texts or bytes into files; write none if one exists that may not be replaced."""
+def write_files(files: Contents, *, replace: bool = True, keep: bool = False) -> None:
+    """Write texts or bytes into files (as `atomic_write`); none if one may not be replaced."""
     check_absent(files, replace=replace)
     for path, content in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as partial:
+        with atomic_write(path, keep=keep) as partial:
             partial.write_bytes(content.encode() if isinstance(content, str) else content)

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from blvnet_lab.models import VideoNet, count_cost
 from blvnet_lab.models.cost import without_values
-from blvnet_lab.paths import atomic_write
+from blvnet_lab.paths import write_files
 from blvnet_lab.progress import tqdm
 from blvnet_lab.runs.memory import most_at_once
 
@@ -147,8 +147,7 @@ class Benchmark:
         contents = {"machine": self.machine}
         for name, table in self.tables.items():
             contents[name] = json.loads(table.to_json(orient="split", double_precision=12))
-        with atomic_write(file, keep=True) as unfinished:
-            unfinished.write_text(json.dumps(contents, indent=1), "utf-8")
+        write_files({file: json.dumps(contents, indent=1)}, keep=True)
 
 
 def from_json(text: str) -> Benchmark:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from blvnet_lab.paths import atomic_write, free_name, notebooks
+from blvnet_lab.paths import free_name, notebooks, write_files
 
 FIRST = "00_start_here.ipynb"
 # In a course's folder: the digest of each file as it was copied. Without it, an outdated copy could
@@ -97,8 +97,7 @@ def update_course(folder: Path, /, *, reset: tuple[str, ...] = (), open: bool = 
             became = "new" if is_new else "unchanged" if there == newest else "updated"
             files[became].append(name)
         if target in backups or there != newest:
-            with atomic_write(target) as partial:
-                partial.write_bytes(source.read_bytes())
+            write_files({target: source.read_bytes()})
         record[name] = newest
     write_record(folder, record)
     return Course(folder, files, backups, open)
@@ -161,8 +160,7 @@ def read_record(folder: Path) -> dict[str, str]:
 
 def write_record(folder: Path, record: dict[str, str]) -> None:
     """Write the digests of the files copied into a folder."""
-    with atomic_write(folder / RECORD) as partial:
-        partial.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    write_files({folder / RECORD: json.dumps(record, indent=1) + "\n"})
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from blvnet_lab.data.dataset_files import DataSet
 from blvnet_lab.datasets.layouts import Finding
-from blvnet_lab.paths import atomic_write, free_name, write_files
+from blvnet_lab.paths import free_name, write_files
 
 REPORT = "report.csv"
 REPORT_HEADER = "kind,split,name,detail"
@@ -42,7 +42,7 @@ class Journal:
                 wanted = f"the {name} with which {file.parent} was begun, {old}"
                 remedy = f"take another folder, or the same {name}"
                 raise ValueError(f"expected {wanted}, got {value}: {remedy}")
-        write_files({file: json.dumps(values, indent=2)}, replace=True)
+        write_files({file: json.dumps(values, indent=2)})
         for leftover in file.parent.glob("clips/*/.*.part"):  # of a run that was killed
             leftover.unlink()
 
@@ -105,8 +105,7 @@ def write_tables(
     if report.is_file() and not report.read_text("utf-8", "replace").startswith(REPORT_HEADER):
         backups.append(report.rename(free_name(report)))
     table = pd.DataFrame(sorted(problems), columns=REPORT_HEADER.split(","))
-    with atomic_write(report) as partial:
-        table.to_csv(partial, index=False, lineterminator="\n")
+    write_files({report: table.to_csv(index=False, lineterminator="\n")})
     if not data_set.rows["status"].isin(["ok", "duplicate"]).any():
         wanted = f"expected clips that can be read, got none of the {len(data_set.rows)} in {path}"
         raise ValueError(f"{wanted}: {report} says why")

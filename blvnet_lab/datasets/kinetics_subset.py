@@ -30,7 +30,7 @@ from blvnet_lab.datasets.kinetics_plan import SubsetPlan, clip_rows, compare_rel
 from blvnet_lab.datasets.reencoding import CODINGS, EARLIER, write_small
 from blvnet_lab.datasets.selection import Selection, mirror_table
 from blvnet_lab.datasets.sources import divide, one_sided_classes
-from blvnet_lab.paths import atomic_write
+from blvnet_lab.paths import atomic_write, write_files
 from blvnet_lab.progress import tqdm
 
 LOG = "progress.jsonl"
@@ -97,10 +97,8 @@ def fetch_subset(plan: SubsetPlan) -> Tables:
     # In Kinetics every class is its own mirror image; in the sample mirror not all are.
     mirror = mirror_table(plan.classes)
     DataSet(plan.rows[:0], plan.classes, mirror).check(plan.out / "manifest.csv")
-    (lists := plan.out / "annotations").mkdir(exist_ok=True)
-    for split, text in plan.annotations.items():
-        with atomic_write(lists / f"{split}.csv", keep=True) as partial:
-            partial.write_bytes(text.encode())
+    lists = plan.out / "annotations"
+    write_files({lists / f"{name}.csv": text for name, text in plan.annotations.items()}, keep=True)
     # The replacements come first, so that they stand in for corrupt clips of the parts.
     waiting = [part for part in plan.parts if not fetching.is_done(part)]
     total = sum(plan.parts[part] or 0 for part in waiting)
@@ -215,7 +213,6 @@ class _Fetching:
 
     def _keep(self, name: str, content: bytes, part: str) -> None:
         path, short_side = self._path(name), self.plan.short_side
-        path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory() as folder:
             shot = Path(folder, "clip.mp4")
             shot.write_bytes(content)

@@ -199,7 +199,6 @@ def _write_pair(
     for own, version in ((label, frames), (label ^ 1, other)):
         class_name = CLASSES_OF[kind][own]
         path = out / "clips" / class_name / f"{pair}.mp4"
-        path.parent.mkdir(parents=True, exist_ok=True)
         row = {"path": str(path), "label": own, "class_name": class_name, "pair": pair}
         with atomic_write(path) as partial_file:
             write_h264(partial_file, version, showing, gop=1, x264=X264)

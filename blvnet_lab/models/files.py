@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from blvnet_lab.models.networks import VideoNet, architecture_of, blvnet, blvnet_tam, tsn, tsn_blnet
 from blvnet_lab.models.wrapped import check_weights, network_of
-from blvnet_lab.paths import atomic_write
+from blvnet_lab.paths import write_files
 
 BUILDERS = {
     "tsn": tsn,
@@ -68,10 +68,7 @@ def save_model(
         )
     notes = {**(notes or {}), **({"multi_label": True} if network.multi_label else {})}
     about = {"architecture": name, "arguments": network.arguments, "notes": notes}
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path, keep=True) as partial:
-        partial.write_bytes(safetensors_bytes(weights, {"blvnet_lab": about}))
+    write_files({Path(path): safetensors_bytes(weights, {"blvnet_lab": about})}, keep=True)
 
 
 def safetensors_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes:

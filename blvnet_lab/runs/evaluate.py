@@ -30,7 +30,7 @@ from blvnet_lab.datasets.motion import CLASSES, REVERSAL
 from blvnet_lab.deploy.inference import Precision, compile_for_inference
 from blvnet_lab.deploy.live import Stream
 from blvnet_lab.models import VideoNet
-from blvnet_lab.paths import atomic_write, check_target, free_name
+from blvnet_lab.paths import check_target, free_name, write_files
 from blvnet_lab.runs import compare
 from blvnet_lab.training.checkpoint import Trained, load_trained
 from blvnet_lab.training.distributed import pick_device, process_group
@@ -133,15 +133,13 @@ class Evaluation:
             for name in stale & {path.name for path in self.out.iterdir()}:
                 (self.out / name).rename(free_name(self.out / name))
         for name, table in tables.items():
-            with atomic_write(self.out / name, keep=True) as partial:
-                table.to_csv(partial, index=name == CONFUSION, **form)
+            write_files({self.out / name: table.to_csv(index=name == CONFUSION, **form)}, keep=True)
         found = self.about | {"clips": self.clips, "unreadable": self.unreadable}
         found |= {"left_out": self.left_out, "playing": self.playing is not None}
         found |= {} if self.comparison is None else {"comparison": self.comparison}
         found |= {name: round(score, 6) for name, score in self.scores.items()}
         text = json.dumps(found, indent=1, ensure_ascii=False)
-        with atomic_write(self.out / SCORES, keep=True) as partial:  # last: now all is there
-            partial.write_text(text + "\n", "utf-8")
+        write_files({self.out / SCORES: text + "\n"}, keep=True)  # last: now all is there
 
 
 def evaluate_file(

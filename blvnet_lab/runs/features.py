@@ -29,7 +29,7 @@ from blvnet_lab.data import DataSet
 from blvnet_lab.data.dataset import on_cpu
 from blvnet_lab.models import VideoNet
 from blvnet_lab.models.files import safetensors_bytes
-from blvnet_lab.paths import atomic_write, check_target
+from blvnet_lab.paths import check_target, write_files
 from blvnet_lab.progress import tqdm
 from blvnet_lab.runs.compare import is_right, mean_over_videos, source_videos
 from blvnet_lab.runs.evaluate import SHOWN, check_finite, load_with_views, named_rows, view_clips
@@ -89,8 +89,7 @@ class Features:
         """Write tensors `features` (N, C) and `labels` (N,); the rest goes into JSON metadata."""
         known = {"clips": self.clips.to_dict("list"), "classes": self.classes, "about": self.about}
         tensors = {"features": self.values, "labels": self.labels}
-        with atomic_write(path, keep=True) as partial:
-            partial.write_bytes(safetensors_bytes(tensors, {METADATA: known}))
+        write_files({path: safetensors_bytes(tensors, {METADATA: known})}, keep=True)
 
     @classmethod
     def read(cls, path: Path) -> Self:

@@ -32,7 +32,7 @@ from blvnet_lab.datasets.layouts import VIDEO_SUFFIXES
 from blvnet_lab.deploy.inference import Precision
 from blvnet_lab.deploy.live import Stream, frame_edges
 from blvnet_lab.models import VideoNet
-from blvnet_lab.paths import atomic_write, check_target
+from blvnet_lab.paths import atomic_write, check_target, write_files
 from blvnet_lab.progress import tqdm
 from blvnet_lab.runs.evaluate import check_finite, compiled, load_with_views, view_clips
 from blvnet_lab.training.checkpoint import Trained
@@ -143,8 +143,8 @@ def predict_video(
         answers, basis = answer_over_time(trained, info, over_time, fast)
         prediction = replace(prediction, timeline=answers, basis=basis, out=over_time.out)
         if over_time.out is not None:
-            with atomic_write(over_time.out, keep=True) as partial:
-                answers.to_csv(partial, float_format="%.9g", lineterminator="\n")
+            text = answers.to_csv(float_format="%.9g", lineterminator="\n")
+            write_files({over_time.out: text}, keep=True)
     if annotate is not None:
         write_annotated(prediction, video, annotate)
     return prediction

@@ -36,7 +36,7 @@ from blvnet_lab.datasets.motion import CLASSES, KINDS
 from blvnet_lab.datasets.partners import PARTNER
 from blvnet_lab.introspect.taps import tams
 from blvnet_lab.models import VideoNet, count_cost
-from blvnet_lab.paths import atomic_write, check_empty, check_target, data_samples
+from blvnet_lab.paths import check_empty, check_target, data_samples, write_files
 from blvnet_lab.progress import tqdm
 from blvnet_lab.runs.compare import partner_labels
 from blvnet_lab.runs.memory import count_memory
@@ -109,11 +109,9 @@ def run_one(
     model, classes = _network(recipe, clips[0].classes, init), clips[0].classes
     name, first = model.architecture, {"epoch": 0, "taps": _taps(model)}
     lines = out / "logs" / f"{name}_seed{recipe.seed}.jsonl"
-    lines.parent.mkdir(parents=True, exist_ok=True)
 
     def write(history: list[dict], path: Path = lines) -> None:
-        with atomic_write(path) as part:
-            part.write_text("".join(json.dumps(line) + "\n" for line in [first, *history]), "utf-8")
+        write_files({path: "".join(json.dumps(line) + "\n" for line in [first, *history])})
 
     def scores_and_taps(model: VideoNet, found: Predictions) -> dict[str, Any]:
         scores = score(found.logits, found.labels, classes).items()

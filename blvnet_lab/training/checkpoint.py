@@ -26,7 +26,7 @@ from torch.utils.data import Dataset
 from blvnet_lab.data.dataset import on_cpu
 from blvnet_lab.models import VideoNet, load_model, load_notes, save_model
 from blvnet_lab.models.files import BUILDERS, read_pickle
-from blvnet_lab.paths import atomic_write, check_empty, write_files
+from blvnet_lab.paths import check_empty, write_files
 from blvnet_lab.training.distributed import current_ranks
 from blvnet_lab.training.recipe import Output, Recipe, recipe_from_json, recipe_to_json
 from blvnet_lab.training.state import State
@@ -109,8 +109,7 @@ class RunFolder:
             torch.save(contents, buffer)
             # last.pt comes last: a run killed in between repeats this epoch, and writes all again.
             for name in [*self._of_this_epoch(), LAST]:
-                with atomic_write(self.output.folder / name) as partial:
-                    partial.write_bytes(buffer.getbuffer())
+                write_files({self.output.folder / name: buffer.getbuffer()})
             table = unreadable.to_csv(index=False, lineterminator="\n")
             self._write_texts({UNREADABLE: table} if len(unreadable) else {})
             if state.step == 0 and self.output.tensorboard:
@@ -137,7 +136,7 @@ class RunFolder:
     def _write_texts(self, texts: dict[str, str]) -> None:
         log = "".join(json.dumps(line) + "\n" for line in self.state.history)
         texts = {"log.jsonl": log, **texts}
-        write_files({self.output.folder / name: texts[name] for name in texts}, replace=True)
+        write_files({self.output.folder / name: texts[name] for name in texts})
 
 
 def _describe_data(train_set: Dataset, val_set: Dataset) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from torch import nn
 from blvnet_lab.introspect.taps import tams
 from blvnet_lab.models import VideoNet
 from blvnet_lab.models.files import BUILDERS, read_pickle, safetensors_bytes
-from blvnet_lab.paths import atomic_write, check_target
+from blvnet_lab.paths import check_target, write_files
 from blvnet_lab.training.checkpoint import is_checkpoint, load_trained
 from blvnet_lab.weights.official import import_official, released_file
 
@@ -49,8 +49,7 @@ def save_taps(checkpoint: Path, /, *, out: Path) -> str:
             "tam_resnet, tsm or blvnet_tam"
         )
     about = {"architecture": model.architecture, "arguments": model.arguments}
-    with atomic_write(out, keep=True) as partial:
-        partial.write_bytes(safetensors_bytes(taps, {FORMAT: about}))
+    write_files({out: safetensors_bytes(taps, {FORMAT: about})}, keep=True)
     count = sum(tensor.numel() for tensor in taps.values())
     return f"wrote {count:,} taps of {len(taps)} TAMs to {out}"
 

@@ -149,19 +149,15 @@ class ClipRecorder(Explorer):
         if self._reversed:
             ways[self._names[self._names.index(label) ^ 1]] = ("reversed", -1)
         with ExitStack() as stack:
-
-            def begin(path: str) -> Path:
-                (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
-                return stack.enter_context(atomic_write(self.folder / path))
-
-            file = begin(original)
+            file = stack.enter_context(atomic_write(self.folder / original))
             file.write_bytes(data)
             try:
                 frames, showing, used = read_clip(file, self.camera.seconds)
             except VideoReadError as error:
                 raise VideoReadError(str(error).replace(str(file), name), name) from error
             for of_class, (way, step) in ways.items():
-                clip = begin(f"clips/{of_class}/{number}/{way}.mp4")
+                path = self.folder / f"clips/{of_class}/{number}/{way}.mp4"
+                clip = stack.enter_context(atomic_write(path))
                 write_h264(clip, frames[::step], showing, gop=1, x264=X264)
         self._note = paragraph(f"Taken: {escape(label)}, number {number}{used}.", GREEN)
 
