@@ -3,12 +3,9 @@
 onnxruntime-web and Vue come from npm, once; without them the tests in the browser are skipped.
 """
 
-import functools
-import http.server
 import json
 import re
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,11 +14,13 @@ import numpy as np
 import pytest
 import torch
 from lab import LIMIT_S, ROOT, new_page
+from shown import MANIFEST, shipped
 
-from blvnet_lab import data, introspect, models, paths
+from blvnet_lab import data, introspect
 from blvnet_lab.course import site as course_page
 from blvnet_lab.course.site import LOCAL, NEEDED, ONLINE, write_page
 from blvnet_lab.data import normalize
+from blvnet_lab.datasets.remote import serve_mirror
 from blvnet_lab.deploy import Stream
 
 SCREENSHOTS = ROOT / "build" / "screenshots"
@@ -29,10 +28,6 @@ FOUR = ("tsn", "tsn_blnet", "blvnet", "blvnet_tam")
 DESK, PHONE = {"width": 1100, "height": 800}, {"width": 360, "height": 740}
 EXACT = {"rtol": 0, "atol": 1e-4}
 READY = "document.querySelector('#maps canvas') && answers.ariaBusy === 'false'"
-
-
-def shipped(name: str) -> models.VideoNet:
-    return models.load_model(paths.data_samples() / "checkpoints" / f"{name}.safetensors").eval()
 
 
 def install_runtime(out: Path) -> None:
@@ -60,16 +55,8 @@ def site(tmp_path_factory, without_callers) -> Path:
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
     """Files and nothing else, as `python -m http.server` gives them."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-    handler = functools.partial(Quiet, directory=folder)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/index.html"
-        server.shutdown()
+    with serve_mirror(folder) as url:
+        yield f"{url}index.html"
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +123,7 @@ def shown_maps(page) -> np.ndarray:
 
 def clip_of(label: int) -> torch.Tensor:
     """The first validation clip of a class, as the networks get it, (T, C, H, W)."""
-    rows = data.DataSet.read(paths.data_samples() / "motion" / "manifest.csv").rows
-    path = rows.query(f"split == 'val' and label == {label}").path.iloc[0]
+    path = MANIFEST.query(f"split == 'val' and label == {label}").path.iloc[0]
     return data.evaluation_transform((64, 64))(data.read_frames(path, data.sample_uniform(24, 8)))
 
 
