@@ -295,12 +295,9 @@ def test_figures_of_a_causal_model():
     figure = viz.tap_history_hover(history, "stem.tam", roles)
     earliest, prev, _ = model.stem.tam.taps.detach()
     (trace,) = figure.data
-    np.testing.assert_allclose(
-        np.array(trace.x, float), prev[[*trace.hovertext]], atol=10**-DECIMALS
-    )
-    np.testing.assert_allclose(
-        np.array(trace.y, float), earliest[[*trace.hovertext]], atol=10**-DECIMALS
-    )
+    for values, taps in ((trace.x, prev), (trace.y, earliest)):
+        expected = taps[[*trace.hovertext]]
+        np.testing.assert_allclose(np.array(values, float), expected, atol=10**-DECIMALS)
     titles = [axis.title.text[:5] for axis in (figure.layout.xaxis, figure.layout.yaxis)]
     assert titles == ["prev:", "−2: w"]
     model = tsn(depth="tiny", num_frames=8, temporal="tam", num_taps=5)

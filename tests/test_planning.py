@@ -232,7 +232,6 @@ def test_real_training_takes_what_was_counted():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_counted_memory_on_a_gpu(precision):
     recipe = on(replace(preset("kinetics-subset"), ema=0.0), precision=precision)
