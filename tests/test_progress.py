@@ -4,6 +4,7 @@ import io
 import re
 import sys
 
+import pytest
 from lab import ROOT
 from test_engine import fitted
 
@@ -23,20 +24,13 @@ def test_a_log_has_a_line_in_the_end(capsys):
     assert "\r" not in text and "\x1b" not in text
 
 
-def test_a_log_has_no_line_of_what_leaves_none(capsys):
-    with progress.tqdm(total=5, leave=False, delay=1) as bar:
+@pytest.mark.parametrize("how", [{"leave": False, "delay": 1}, {"disable": True}, {}])
+def test_a_log_has_no_line_of_what_leaves_none_or_another_process_shows(how, capsys, monkeypatch):
+    monkeypatch.setattr(progress.tqdm, "shown", bool(how))
+    with progress.tqdm(total=5, **how) as bar:
         bar.update(5)
-    with progress.tqdm(total=5, disable=True) as bar:
-        bar.update(5)
-        bar.refresh()
-    assert capsys.readouterr().err == ""
-
-
-def test_a_process_whose_progress_another_shows_shows_none(capsys, monkeypatch):
-    monkeypatch.setattr(progress.tqdm, "shown", False)
-    with progress.tqdm(total=5) as bar:
-        bar.update(5)
-        bar.refresh()
+        if "leave" not in how:
+            bar.refresh()
     assert capsys.readouterr().err == ""
 
 

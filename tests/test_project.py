@@ -177,13 +177,6 @@ def import_problems(source: str, module: str) -> list[str]:
     return found
 
 
-def test_imports_run_one_way():
-    assert len(LIBRARY) > 5
-    for path in LIBRARY:
-        module = path.relative_to(ROOT).as_posix()
-        assert import_problems(path.read_text("utf-8"), module) == []
-
-
 def test_imports_against_the_arrows_alone_are_noticed():
     for module, source, words in (
         ("models/tam.py", "from blvnet_lab.data import reading", "models imports data"),
@@ -234,10 +227,11 @@ def taste_problems(source: str, module: str) -> list[str]:
     return found
 
 
-def test_rules_of_taste():
+@pytest.mark.parametrize("problems", [import_problems, taste_problems])
+def test_imports_run_one_way_and_constructs_are_to_taste(problems):
+    assert len(LIBRARY) > 5
     for path in LIBRARY:
-        module = path.relative_to(ROOT).as_posix()
-        assert taste_problems(path.read_text("utf-8"), module) == []
+        assert problems(path.read_text("utf-8"), path.relative_to(ROOT).as_posix()) == []
 
 
 TAM = "models/tam.py"
