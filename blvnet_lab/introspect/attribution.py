@@ -155,11 +155,8 @@ def grad_cam(
 
     Grad-CAM (Selvaraju et al., ICCV 2017), with the mean over time as well as places. At
     `stage4.out` it is the positive part of `evidence` without the bias: there gradients are the
-    classifier's weights, divided among positions and places.
-
-    Args:
-        point: one of `capture_points(model)`, but not `classifier`.
-        labels, minus, repeats: as in `evidence` and `with_controls`.
+    classifier's weights, divided among positions and places. The point is one of
+    `capture_points(model)`, but not `classifier`; the rest as in `evidence` and `with_controls`.
     """
 
     def draw(model: VideoNet, clips: Tensor) -> Tensor:
@@ -195,14 +192,11 @@ def integrated_gradients(
 
     Integrated gradients (Sundararajan et al., ICML 2017), (B, T, H, W), summed over colours. The
     numbers of a clip add up to its logit minus the baseline's (*completeness*). The number of steps
-    is doubled until they do, to `tolerance` of the difference (or of 1, if that is larger).
+    is doubled until they do, to `tolerance` of the difference (or of 1, if that is larger);
+    ValueError if they do not in 1,024 steps.
 
-    Args:
-        baseline: maps clips to the starts of the paths; zeros are the mean colour of the data,
-            `mean_frame` asks what the motion adds.
-        labels, minus, repeats: as in `evidence` and `with_controls`.
-
-    Raises ValueError if they do not add up in 1,024 steps.
+    `baseline` maps clips to the starts of the paths: zeros are the mean colour of the data,
+    `mean_frame` asks what the motion adds. The rest as in `evidence` and `with_controls`.
     """
 
     def draw(model: VideoNet, clips: Tensor) -> Tensor:

@@ -134,11 +134,9 @@ def clip_datasets(data_set: DataSet, recipe: Recipe) -> tuple[ClipDataset, ClipD
 def start_from(model: VideoNet, source: str, classes: Sequence[str] = ()) -> LoadReport:
     """Load weights into a model, and report which were loaded and which were not.
 
-    Args:
-        source: as `init` of `train`; "torchvision" is its ResNet of the model's depth (ImageNet).
-            A published classifier is loaded if it has the same number of classes.
-        classes: the model's, in the order of labels. The classifier of a network trained here is
-            loaded if its classes are the same.
+    The source is as `init` of `train`; "torchvision" is its ResNet of the model's depth (ImageNet).
+    A published classifier is loaded if it has as many classes; that of a network trained here, if
+    they are the same: `classes` are the model's, in the order of labels.
 
     Raises ValueError if the file is missing or does not fit (the model is unchanged), OSError if
     the download failed.
