@@ -364,6 +364,14 @@ def test_without_camera_network_or_server_it_says_what_to_do(browser, site, addr
     with visited(browser, address, prepare=online) as page:
         assert page.locator("#answers p").count() == 5
 
+    def broken(page) -> None:
+        changed = (site / "page.json").read_text().replace('"stem.tam"', '"stem.none"')
+        page.route("**/page.json", lambda route: route.fulfill(body=changed))
+
+    with visited(browser, address, ready=False, prepare=broken) as page:
+        will_show(page, "#status", "This does not work here: ", "stem.none")
+        assert page.locator("main").is_hidden()
+
     def cut_off(page) -> None:
         online(page)
         page.route(ONLINE["vue"], lambda route: route.abort())

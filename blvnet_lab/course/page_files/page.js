@@ -18,7 +18,6 @@ const report = ({ message }) => ($("status").textContent = `This does not work h
 addEventListener("error", ({ error }) => report(error));
 const about = await (await fetch("page.json")).json();
 const clips = new Uint8ClampedArray(await (await fetch("clips.bin")).arrayBuffer());
-
 const { size, classes, networks } = about, [height, width] = size, filmed = upTo(about.frames);
 const tensor = (values, shape) => new ort.Tensor("float32", values, shape);
 for (const network of networks) {
@@ -79,9 +78,8 @@ async function answer() {
 
 let queue = Promise.resolve();
 function refresh() { // of the changes that come while it computes, the last is computed
-  const mine = ++now.asked;
-  queue = queue.then(() => mine === now.asked && answer().catch(report));
-  return queue.then(() => (now.answered = mine));
+  const mine = ++now.asked, last = () => mine === now.asked && answer().catch(report);
+  queue = queue.then(last).then(() => (now.answered = mine));
 }
 
 function verdict({ shares, isSame }) {
@@ -135,10 +133,9 @@ async function see(time, pair) {
   latest = time;
 }
 
+await answer(); // if it fails, the page says so, and shows no more
 watch(() => [now.clip, now.order, now.taps, now.network, place.value], refresh, { deep: true });
-await refresh();
-const data = { about, now, filmed, network, place, maps, taps, frame, same };
-createApp({ setup: () => ({ ...data, move, play, verdict, setTaps }), directives: { paint } })
-  .mount("main");
+const shown = { about, now, filmed, network, place, maps, taps, frame, same, move, play, verdict };
+createApp({ setup: () => ({ ...shown, setTaps }), directives: { paint } }).mount("main");
 camera.render({ model, el: $("camera") });
 $("status").textContent = "";

@@ -96,8 +96,7 @@ function render({ model, el }) {
     } catch ({ message }) {
       say(`Not taken: ${message}.`);
     }
-    for (const each of [power, act, files]) each.disabled = false;
-    act.disabled = !video;
+    for (const each of [power, act, files]) each.disabled = each === act && !video;
     files.value = "";
   }
 
