@@ -151,7 +151,6 @@ class DataSet:
         is_filled = {name: (cells.notna() & (cells != "")).any() for name, cells in rows.items()}
         order = [name for name in COLUMNS if name in rows and (name in REQUIRED or is_filled[name])]
         order += [name for name in rows if name not in COLUMNS and is_filled[name]]
-        path.parent.mkdir(parents=True, exist_ok=True)
         if self.mirror is not None:
             with atomic_write(path.parent / CLASS_LIST) as partial:
                 self.class_list().to_csv(partial, index=False, lineterminator="\n")

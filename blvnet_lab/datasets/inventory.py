@@ -67,8 +67,7 @@ def build_manifest(
             class is named alike. Equal files belong to one source.
         fold: which of UCF101's or HMDB51's three divisions.
 
-    Raises:
-        ValueError: the lists are not as published; no row has a video; no such class or split.
+    Raises ValueError for lists not as published, no row with a video, or no such class or split.
     """
     is_own = dataset in ("folder", "list")
     if source and not is_own:

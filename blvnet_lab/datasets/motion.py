@@ -186,15 +186,13 @@ def write_dataset(
     """Write the sample videos: short H.264 files of classes that only time tells apart.
 
     Both partners of a scene go to the same split; `source_id` in the manifest is the scene.
+    Returns the manifest's path.
 
     Args:
         out: new or empty folder for the videos and manifest.csv.
         clips_per_class: training videos per class.
         val_per_class: validation videos per class.
         seed: of all scenes; equal seeds give equal bytes on the same machine.
-
-    Returns:
-        The path of the manifest.
     """
     folder = Path(out).absolute()
     counts = {"train": clips_per_class, "val": val_per_class}

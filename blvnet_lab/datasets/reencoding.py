@@ -83,8 +83,7 @@ def reencode(
 
     Frame k of the new file is frame k of the old one, upright, at the same time, with the same
     pixel aspect and colour coding; sound is left out. If parts of a video are listed, each becomes
-    a file, and the rest is left out. The old files are not changed. Run again, it continues where
-    it stopped.
+    a file, and the rest is left out. The old files are not changed. Run again, it continues.
 
     Args:
         manifest: of the data set.
@@ -96,10 +95,8 @@ def reencode(
         coding: mpeg4 (part 2, a keyframe every 5 frames) is twice as fast to read; h264 (every 12)
             takes a quarter less disk, plays in browsers, and continues folders begun earlier.
 
-    Raises:
-        ValueError: no such manifest or shard; the folder was begun with other settings, or holds
-            the old files.
-        OSError: a process died, or the disk is full; what is finished stays.
+    Raises ValueError if there is no such manifest or shard, or the folder was begun with other
+    settings or holds the old files, OSError if a process died or the disk is full.
     """
     index, _, count = shard.partition("/")
     if not (index + count).isdecimal() or not 1 <= int(index or 0) <= int(count or 0):

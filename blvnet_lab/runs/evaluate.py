@@ -173,25 +173,21 @@ def evaluate_file(
         workers: processes that read clips, per evaluating process; 0 reads in that process itself.
         computing: precision, and whether to compile.
 
-    Raises ValueError if an argument is wrong (the manifest's labels mean other classes than the
-    network's, say) or no clip can be read, OSError if `out` cannot be written to (before the work),
-    FloatingPointError for logits that are not finite.
+    Raises ValueError for a wrong argument, or if no clip can be read, OSError if `out` cannot be
+    written to (before the work), FloatingPointError for logits that are not finite.
     """
     hardware, fast = Hardware(precision=computing.precision, workers=workers), computing.fast
     if fast is not None and computing.precision != "float32":
-        got = f"got precision={computing.precision} and fast={fast}"
-        raise ValueError(f"expected the precision with fast alone, {got}")
+        raise ValueError(f"expected precision or fast, got {computing}: leave one out")
     with process_group() as (ranks, device):
         data_set = DataSet.read(manifest).one_label("--playing and --against", beside != ALONE)
         if out is not None and ranks.is_first:
             check_target(out / SCORES, ".json")
         paths = filter(None, [checkpoint, beside.against])
-        networks = [load_with_views(path, views, size) for path in paths]
-        opened = [_open(trained, data_set, split) for trained in networks]
-        opened = [  # compiled, which takes long, once all of them are known to fit
-            (replace(one, model=compiled(one.model, one.recipe.size, fast, batch_size)), clips)
-            for one, clips in opened
-        ]
+        opened = [_open(load_with_views(path, views, size), data_set, split) for path in paths]
+        for k, (trained, clips) in enumerate(opened):  # takes long, so not before all are known
+            model = compiled(trained.model, trained.recipe.size, fast, batch_size)
+            opened[k] = replace(trained, model=model), clips
         (trained, clips), options = opened[0], {"batch_size": batch_size, "hardware": hardware}
         about = {"checkpoint": str(checkpoint), "manifest": str(manifest), "split": split}
         about |= _describe(trained.recipe) | {"compiled": fast is not None}

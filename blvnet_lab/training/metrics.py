@@ -22,9 +22,8 @@ def top_k_accuracy(logits: Tensor, labels: Tensor, k: int = 1) -> float:
 def partner_accuracy(logits: Tensor, labels: Tensor, partners: Tensor) -> float:
     """Return the share of clips with a higher logit for their class than for its partner.
 
-    Args:
-        partners: (num_classes,), the label of each class's partner. A model that cannot tell
-            partners apart tosses a coin: 0.5. A tie counts half.
+    `partners` (num_classes,) holds the label of each class's partner. A model that cannot tell
+    partners apart tosses a coin: 0.5. A tie counts half.
     """
     rows = torch.arange(len(labels), device=labels.device)
     margin = logits[rows, labels] - logits[rows, partners.to(labels.device)[labels]]
@@ -64,9 +63,7 @@ def per_class_scores(
 
     The mean of top_1 is the mean class accuracy, in which rare classes count as much as others. For
     several labels per clip: clips and average_precision, whose mean is mAP.
-
-    Args:
-        names: of the classes, in the order of labels; None numbers them.
+    The classes' `names` are in the order of labels; None numbers them.
     """
     names = names or [str(label) for label in range(logits.shape[1])]
     if (matrix := confusion_matrix(logits, labels)) is None:
