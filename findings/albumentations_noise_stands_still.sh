@@ -2,11 +2,11 @@
 # albumentations' noise stands still in a video: GaussNoise, ShotNoise, SaltAndPepper, PixelDropout
 # and others put the same grains on the same pixels of each frame.
 #
-# Why it matters: a camera's noise is another in each frame. This one is like dirt on the lens:
-# the difference of two frames is free of it, to the bit. A network for movements is in effect
-# trained on clean videos, and meets noise that moves for the first time in use. Each frame, looked
-# at alone, is right.
-# torchvision's GaussianNoise is another in each frame of a video.
+# Why it matters: a camera's noise changes from frame to frame. This one is like dirt on the lens:
+# where the picture stands still, the difference of two frames is free of it, to the bit. A network
+# for movements is in effect trained on clean videos, and meets noise that moves for the first time
+# in use. Each frame, looked at alone, is right.
+# torchvision's GaussianNoise draws its grains for each frame.
 # Seen with: albumentations 2.0.8 (its successor albumentationsx 2.5.1 as well).
 # Source: all frames of `images=` are changed by one set of parameters, as the documentation says,
 # and for noise the parameters are the noise itself: `GaussNoise.get_params_dependent_on_data` in
@@ -25,7 +25,7 @@ import albumentations as A
 import numpy as np
 
 FRAMES = 8
-still = np.full((FRAMES, 64, 64, 3), 128, np.uint8)
+still = np.empty((FRAMES, 64, 64, 3), np.uint8)
 still[:] = np.linspace(100, 160, 64, dtype=np.uint8)[None, None, :, None]
 
 
@@ -40,7 +40,7 @@ print("expected: noise in a frame, and 1.4 times as much in the difference of tw
 kinds = {
     "GaussNoise": A.GaussNoise(std_range=(0.05, 0.05), p=1),
     "ShotNoise": A.ShotNoise(p=1),
-    "AdditiveNoise": A.AdditiveNoise(p=1),
+    "AdditiveNoise": A.AdditiveNoise(spatial_mode="per_pixel", p=1),
     "MultiplicativeNoise": A.MultiplicativeNoise(elementwise=True, p=1),
     "SaltAndPepper": A.SaltAndPepper(p=1),
     "PixelDropout": A.PixelDropout(p=1),

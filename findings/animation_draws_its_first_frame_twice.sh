@@ -4,12 +4,12 @@
 #
 # Why it matters: a function that goes on from where it was (a step of training per frame, a network
 # that sees a video as a stream, a running mean) is one step ahead from the first picture on: the
-# start is never shown, and a stream has seen frame 0 twice. `to_jshtml` followed by `save`
-# goes on from where the first ended, so that the page and the file differ.
+# start is never shown, and a stream has seen frame 0 twice. `to_jshtml` followed by `save` goes on
+# from where the first ended, so that the page and the file differ.
 # Seen with: matplotlib 3.11.2.
 # Source: `Animation.save` in matplotlib/animation.py calls `_init_draw`, and that of FuncAnimation
-# draws the first item of a new sequence of frames if there is no `init_func`. A generator does not
-# change it: the sequence is split by `itertools.tee`.
+# draws the first item of a new sequence of frames if there is no `init_func`, as its documentation
+# says. A generator does not change it: the sequence is split by `itertools.tee`.
 # Remedy: FuncAnimation(..., init_func=lambda: None), with blit=False; better, compute all frames
 # first, and let the function draw only.
 set -euo pipefail
@@ -33,7 +33,7 @@ FRAMES = 4
 
 
 def brightness(frames=FRAMES, pages=0, **options):
-    """Of each saved picture: how many tenths a function that adds one at each call had added."""
+    """Return how many steps each saved picture shows, of a function that makes one at each call."""
     figure = plt.figure(figsize=(1, 1), dpi=32)
     image = figure.figimage(np.zeros((32, 32)), cmap="gray", vmin=0, vmax=10)
     state = {"steps": 0}
@@ -65,5 +65,6 @@ for name, found in results.items():
 
 assert results["saved"] == [1, 2, 3, 4], "the first frame is drawn once now"
 assert results["frames from a generator"] == [1, 2, 3, 4]
+assert results["saved after to_jshtml"] == [6, 7, 8, 9]
 assert results["with init_func"] == [0, 1, 2, 3]
 PY

@@ -3,14 +3,14 @@
 # them: the weights cancel. With labels as probabilities, as mixup makes them, they do not.
 #
 # Why it matters: video is often trained with one or two clips a GPU and accumulated gradients. A
-# class that is to count a hundred times as much then counts as all others, in every step, and the
+# class that is to count a hundred times as much then counts like all others, in every step, and the
 # rare classes are not learned, although the weights are passed. With two clips, weights matter only
 # within a pair; neither accumulation nor DDP mends it. With mixup the same call has the weights in
-# full, and losses a hundred times as large.
+# full, and the loss of a rare clip is a hundred times as large.
 # Seen with: PyTorch 2.14.1.
-# Source: the mean is a weighted one, sum(w * loss) / sum(w), for labels as numbers, and
-# sum(w * loss) / N for probabilities (documentation of torch.nn.CrossEntropyLoss, "reduction").
-# Remedy: `reduction="none"` with weights=..., and divide by the number of clips.
+# Source: the mean is a weighted one, sum(w * loss) / sum(w), for labels as numbers, and sum(w *
+# loss) / N for probabilities (documentation of torch.nn.CrossEntropyLoss, "reduction").
+# Remedy: `reduction="none"` with weight=..., and divide by the number of clips.
 set -euo pipefail
 
 folder=$(mktemp -d)

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# A hook that was registered before torch.compile does not run, if another network of the same class
-# was compiled before, without one. With a fresh process the same lines are right.
+# A hook that was registered before torch.compile does not run if another network of the same class,
+# without a hook, was compiled before. In a fresh process the same lines are right.
 #
-# Why it matters: hooks registered first are in the compiled code, by the documentation; those that
+# Why it matters: hooks registered first are in the compiled code, as documented; those that
 # come later are known not to be. But teacher and student, the networks of an ensemble, or the cells
 # of a notebook run twice share one class: the second one's features are not collected, an
 # ablation has no effect, and its logits are those without the hook. Nothing is said, and each of
 # the two, tested alone, is right.
-# Seen with: PyTorch 2.14.1 on a CPU.
+# Seen with: PyTorch 2.14.1 on a CPU (backend "eager").
 # Source: compiled code belongs to `forward` of the class, and each network is compared with the
 # guards of what was compiled before. By default these leave out hooks
 # (`skip_nnmodule_hook_guards` in torch/_dynamo/config.py). A hook of the network itself, outermost,

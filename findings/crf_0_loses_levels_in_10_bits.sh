@@ -3,8 +3,8 @@
 # changed by up to six. The stream says "High 10", an ordinary lossy profile.
 #
 # Why it matters: 10 bits are taken where levels count (depth, optical flow, scientific cameras,
-# HDR), and "crf 0 is lossless" is what guides say, and true in any test with 8 bits. The error is
-# small, no warning is given, and the file is as large as one expects of a lossless one.
+# HDR), and "crf 0 is lossless" is what most guides say, and true in any test with 8 bits. The error
+# is small, and no warning is given.
 # Seen with: PyAV 18.1.0 (FFmpeg 8.1, x264 core 165).
 # Source: `validate_parameters` in x264's encoder/encoder.c adds 6 for each bit above 8 to crf, so
 # that 0 means a quantizer of 12 in 10 bits; crf=-12 would be lossless, but FFmpeg's own option

@@ -3,11 +3,11 @@
 # norm from one process and its running variance from another. The file has statistics that no
 # process ever had.
 #
-# Why it matters: one expects rank 0's, as `torch.save` there gives. DDP levels out running
-# statistics before a step, not after it, so those of the last step differ between processes, and
-# FSDP2's never agree. A difference of scenes between the processes is then a mean of the one over a
-# variance of the other, and the loaded network answers otherwise than any that was evaluated.
-# Weights are equal everywhere, so nothing is seen there.
+# Why it matters: one expects rank 0's, as `torch.save` there gives. DDP copies rank 0's running
+# statistics to all before each forward pass, not after it, so those of the last step differ between
+# processes. Where processes see different scenes, the mean of one is then joined with the variance
+# of another, and the loaded network answers unlike any that was evaluated. Weights are equal
+# everywhere, so nothing is seen there.
 # Seen with: PyTorch 2.14.1, two processes on a CPU.
 # Source: `dedup_save_plans` in torch/distributed/checkpoint/_dedup_save_plans.py lets each tensor
 # that all processes have be written by the one that has the fewest bytes to write so far.

@@ -4,9 +4,10 @@
 # the value of the first option that is equal. In Python 0 == False and 1 == True.
 #
 # Why it matters: numbers of frames, classes and layers begin at 0, and False or True stand for
-# "none" and "all". Coming from "no frame", "frame 0" is not even a change: nothing is called, and
-# the picture under the words "frame 0" is the old one. In the other order False becomes 0. Lists
-# with 0, 1 and 0.0, 1.0 are mixed up alike. This holds for all widgets that select one value.
+# "none" and "all". Coming from "no frame", "frame 0" is not even a change: no observer of `value`
+# is called, and the picture under the words "frame 0" is the old one. In the other order False
+# becomes 0. Lists with 0, 1 and 0.0, 1.0 are mixed up alike. This holds for all widgets that select
+# one value.
 # Seen with: ipywidgets 8.1.9.
 # Source: `_Selection` in ipywidgets/widgets/widget_selection.py. The browser sends the index;
 # `_propagate_index` sets `value` to that option's, and `_validate_value` exchanges it for the first

@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # captum's GradientShap draws its points from NumPy's global generator. After `torch.manual_seed` it
-# gives another heat map on every call; after `numpy.random.seed` the same one whatever the seed of
-# PyTorch. ShapleyValueSampling, of the same package, goes by PyTorch's seed alone.
+# gives a different heat map on every call; after `numpy.random.seed` the same one whatever the seed
+# of PyTorch. ShapleyValueSampling, of the same package, goes by PyTorch's seed alone.
 #
 # Why it matters: a notebook that seeds PyTorch looks repeatable, and all but this cell is. Two
 # networks compared under "the same seed" are compared at other points, and whatever else draws from
-# NumPy before (a split, say) changes the maps. With `stdevs` above 0 noise is added, and
-# that is PyTorch's: then neither seed alone is enough.
+# NumPy before (a split, say) changes the maps. With `stdevs` above 0 noise is added, and that is
+# PyTorch's: then neither seed alone is enough.
 # Seen with: captum 0.9.0, PyTorch 2.14.1, NumPy 2.4.6.
 # Source: `InputBaselineXGradient.attribute` in captum/attr/_core/gradient_shap.py calls
-# `np.random.uniform` for the place between baseline and input.
+# `np.random.uniform` for the place between baseline and input; the baseline itself is drawn by
+# `np.random.choice` in captum/_utils/common.py.
 # Remedy: torch.manual_seed(0) and numpy.random.seed(0) before each call.
 set -euo pipefail
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# `from_pretrained` of huggingface_hub's PyTorchModelHubMixin loads what has the same name and leaves
-# all other layers at random, without a warning. A file of another network's weights "loads".
+# `from_pretrained` of huggingface_hub's PyTorchModelHubMixin loads what has the same name, and
+# leaves all other layers at random, without a warning.
 #
-# Why it matters: `load_state_dict` and `safetensors.torch.load_model` raise an error by default, and
+# Why it matters: `load_state_dict` and `safetensors.torch.load_model` raise an error by default;
 # transformers' `from_pretrained` at least prints which weights are missing. A renamed block, a
 # classifier under another name or a checkpoint saved inside a wrapper ("module.") gives a network
 # that answers at random, another way each time, and is in eval mode as if all were well.
@@ -22,6 +22,7 @@ venv/bin/python -m pip install --quiet huggingface_hub==2.4.0 safetensors==0.8.0
 HF_HUB_OFFLINE=1 venv/bin/python - <<'PY'
 import contextlib
 import io
+import logging
 import warnings
 
 import huggingface_hub
@@ -62,6 +63,7 @@ torch.manual_seed(0)
 trained, x = Network(), torch.ones(1, 3)
 trained.save_pretrained("model")
 text = io.StringIO()
+logging.getLogger("huggingface_hub").addHandler(logging.StreamHandler(text))
 with warnings.catch_warnings(record=True) as caught, contextlib.redirect_stderr(text):
     warnings.simplefilter("always")
     loaded = [Renamed.from_pretrained("model") for _ in range(2)]

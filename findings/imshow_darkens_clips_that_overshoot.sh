@@ -3,13 +3,12 @@
 # picture of floats from 0 to 1 that has been enlarged by bicubic interpolation overshoots to 1.06
 # or more beside sharp edges, and is then shown all black, without a warning.
 #
-# Why it matters: matplotlib shows the same picture as it is. The guess is made for each call:
+# Why it matters: matplotlib cuts off what is above 1, and says so. The guess is made for each call:
 # of two clips, one enlarged and one not, only one is black, and so is a whole animation of which
-# one pixel in one frame overshoots. Adding noise or a heat map to a clip does the same, and a clip
-# of 255s in which nothing is brighter than 1 is shown bright.
+# one pixel in one frame overshoots. Adding noise or a heat map to a clip does the same.
 # Seen with: plotly 7.1.0, Pillow 13.0.0.
-# Source: `_infer_zmax_from_type` in plotly/express/_imshow.py: up to 1.05 the range ends at 1, from
-# there to 267.75 at 255.
+# Source: `_infer_zmax_from_type` in plotly/express/_imshow.py: up to 1.05 the range ends at 1 (the
+# "5% tolerance" of the docstring), from there to 267.75 at 255.
 # Remedy: px.imshow(..., zmin=0, zmax=1), or clip the values first.
 set -euo pipefail
 

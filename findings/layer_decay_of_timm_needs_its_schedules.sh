@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # timm's `create_optimizer_v2(..., layer_decay=0.75)`, lower learning rates for lower layers, does
 # nothing but make groups. All of them have the full rate, unless a schedule of timm's own is used:
-# PyTorch's leave every layer at one rate.
+# with PyTorch's every layer keeps one rate.
 #
 # Why it matters: recipes that fine-tune video transformers (VideoMAE, Hiera) rest on it. Groups,
-# printed, show one `lr_scale` for each layer, and training runs with a first layer whose rate is
-# 0.75 ** 13, a fortieth, in the paper, and 1 here. It looks like overfitting or forgetting.
+# printed, show one `lr_scale` for each layer, and training runs, with a first layer that should
+# learn at 0.75 ** 13, a fortieth, of the classifier's rate, and learns at all of it. It looks like
+# overfitting or forgetting.
 # Seen with: timm 1.0.31, PyTorch 2.14.1.
 # Source: `param_groups_layer_decay` in timm/optim/_param_groups.py writes "lr_scale" into the
 # groups, which no optimizer of PyTorch reads; `Scheduler.update_groups` in

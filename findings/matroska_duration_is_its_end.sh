@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# The duration of a Matroska or WebM file that begins late is the time of its end: 50 frames from
-# 2 s on last 4 s, in mp4 the same frames last 2. OpenCV counts 100 frames there, and reads 50.
+# FFmpeg writes the time of the end as the duration of a Matroska or WebM file that begins late: 50
+# frames from 2 s on last 4 s, in mp4 the same frames last 2. OpenCV counts 100 frames there, and
+# reads 50.
 #
-# Why it matters: parts of streams, recordings whose sound came first and cuts that keep their times
-# begin late. Of clips spread over the counted frames half lie beyond the end, where reading fails
-# or gives the last picture (moviepy, with a warning); a rate from frames and duration is half of
-# the true one. Files that were just encoded, as in tests, begin at zero, and nothing is wrong.
+# Why it matters: parts of streams and cuts that keep their times begin late. Of clips spread over
+# the counted frames half lie beyond the end, where reading fails or gives the last picture
+# (moviepy, with a warning); a rate from frames and duration is half of the true one. Files that
+# were just encoded, as in tests, begin at zero, and nothing is wrong.
 # Seen with: PyAV 18.1.0 (FFmpeg 8.1), opencv-python-headless 5.0.0.93.
 # Source: `mkv_write_packet_internal` in libavformat/matroskaenc.c keeps the greatest end of a
 # packet, which is written as Duration; matroskadec.c takes it as it is. Streams have none of their
 # own. OpenCV's count is duration times rate (`get_total_frames` in cap_ffmpeg_impl.hpp).
-# Remedy: duration - start_time; or count the frames.
+# Remedy: count the frames. (duration - start_time is right for these files; other programs may
+# write the difference, and the file does not say which it is.)
 set -euo pipefail
 
 folder=$(mktemp -d)

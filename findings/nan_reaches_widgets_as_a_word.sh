@@ -6,8 +6,7 @@
 # Why it matters: scores of a class without clips and diverged losses are NaN. In JavaScript
 # Number.isNaN("nan") and Number.isNaN(null) are both false, total + "nan" is a text, and null
 # counts as 0: without orjson a curve breaks, with it the missing score is drawn as the worst one.
-# The one warning, at most, stands in the output of a cell. What is saved in the notebook is the
-# same.
+# At most there is one warning, in the output of a cell.
 # Seen with: jupyter-client 8.10.0, ipykernel 7.4.0, anywidget 0.11.0; orjson 3.8.3.
 # Source: jupyter_client/session.py. `json_packer` refuses NaN, and then sends what `json_clean` in
 # jsonutil.py makes of the message: `repr` of every number that is not finite. Where orjson can be

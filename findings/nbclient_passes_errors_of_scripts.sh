@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# nbclient, by which `jupyter execute`, `nbconvert --execute` and Jupyter Book run notebooks, stops at
-# an error of a cell, but not if the error happens in a script run by `%run`, below `%%capture` or
-# within ipywidgets' `interact`: it goes on, and exits with 0. Below `%%capture`, which is to keep
-# quiet, and `%run` the traceback is in the saved notebook; that of `interact` is in no cell.
+# nbclient, by which `jupyter execute`, `nbconvert --execute` and Jupyter Book 1 run notebooks,
+# stops at an error of a cell, but not if the error happens in a script run by `%run`, below
+# `%%capture` or within ipywidgets' `interact`: it goes on, and exits with 0. Below `%%capture`,
+# which is to keep quiet, and `%run` the traceback is in the saved notebook; that of `interact` is
+# in no cell.
 #
 # Why it matters: a course whose figures are drawn by sliders, or whose training is silenced by
 # `%%capture`, is tested green while all of it is broken, and the cells below go on with old values.

@@ -9,11 +9,11 @@
 # notebook that looks empty.
 # Seen with: nbconvert 7.17.2.
 # Source: `enabled` is set to True for TagRemovePreprocessor by exporters with a template
-# (nbconvert/exporters/templateexporter.py), not by NotebookExporter, and a switched-off preprocessor
-# does not mind being given tags. `ClearOutputPreprocessor` (nbconvert/preprocessors/clearoutput.py)
-# sees to cells alone.
-# Remedy: `--TagRemovePreprocessor.enabled=True` as well; `del notebook.metadata["widgets"]`,
-# or do not save the state of widgets. Look into the file that is handed out, not into a page.
+# (nbconvert/exporters/templateexporter.py), not by NotebookExporter, and a switched-off
+# preprocessor does not mind being given tags (issue 764 of nbconvert). `ClearOutputPreprocessor`
+# (nbconvert/preprocessors/clearoutput.py) sees to cells alone.
+# Remedy: `--TagRemovePreprocessor.enabled=True` as well; `del notebook.metadata["widgets"]`, or do
+# not save the state of widgets. Look into the file that is handed out, not into a page.
 set -euo pipefail
 
 folder=$(mktemp -d)

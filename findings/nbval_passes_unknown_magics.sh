@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
 # nbval, which tests notebooks by running them again, passes a cell whose magic does not exist, with
-# `--nbval-lax` always, with `--nbval` if the notebook was stripped of its outputs. A cell under
+# `--nbval-lax` as a rule, with `--nbval` if the notebook was stripped of its outputs. A cell under
 # `%%no_such_magic` is not run at all, and is counted as passed.
 #
 # Why it matters: a misspelt magic, or one of an extension that is not installed (`%%writefil`,
 # `%load_ext` left out), switches a cell off, and the test of the notebook stays green.
 # Seen with: nbval 0.11.0, pytest 9.0.1, ipykernel 7.1.0.
-# Source: IPython answers an unknown magic with a UsageError on stderr and the status "error" in
-# the kernel's reply, but sends no message of type "error". `IPyNbCell.runtest` in nbval/plugin.py
-# looks for that message only. stderr is an output like others, and outputs are compared only in
-# strict mode, for cells that have a number of execution.
-# Remedy: run the notebook with nbclient as well (`jupyter execute`), which asks for the status;
-# or check the names of magics in the source.
+# Source: IPython answers an unknown magic with a UsageError on stderr and the status "error" in the
+# kernel's reply, but sends no message of type "error". `IPyNbCell.runtest` in nbval/plugin.py looks
+# for that message only. stderr is an output like others, and outputs are compared only in strict
+# mode, or where a cell asks for it (`# NBVAL_CHECK_OUTPUT`), and only for cells that have an
+# execution count.
+# Remedy: run the notebook with nbclient as well (`jupyter execute`), which asks for the status; or
+# check the names of magics in the source.
 set -euo pipefail
 
 folder=$(mktemp -d)

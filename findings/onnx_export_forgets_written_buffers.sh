@@ -4,13 +4,12 @@
 # file every frame is the first one.
 #
 # Why it matters: networks for live video keep states so. The exported program that the exporter
-# starts from has the write, and remembers; so do torch.compile and AOTInductor. A comparison of one
-# call, as exporters' own checks make it, agrees. OpenVINO drops the write alike when it converts an
-# exported program.
+# starts from has the write, and remembers. A comparison of one call, as exporters' own checks make
+# it, agrees.
 # Seen with: PyTorch 2.14.1, onnx 1.23.2, onnxscript 0.7.2, onnxruntime 1.32.0.
 # Source: the exporter decomposes the program, which then returns new buffers as further outputs
-# (`buffers_to_mutate` in its signature). torch/onnx/_internal/exporter/_core.py writes those that
-# `forward` returns, with a note: "TODO: Decide if we should keep mutated buffers".
+# (`buffers_to_mutate` in its signature). torch/onnx/_internal/exporter/_core.py writes only what
+# `forward` returns; a comment there leaves the question of written buffers open.
 # Remedy: make the state an input and an output of `forward`; and refuse programs for which
 # `program.run_decompositions().graph_signature.buffers_to_mutate` is not empty.
 set -euo pipefail

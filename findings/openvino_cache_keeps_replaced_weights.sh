@@ -2,12 +2,13 @@
 # OpenVINO's cache of compiled models (CACHE_DIR) notices a new .xml and no new .bin. Where only the
 # weights have changed, it goes on computing with the old ones, without a word.
 #
-# Why it matters: a network that was trained further has the same .xml, byte for byte, and tools that
-# copy what differs (git, rsync --checksum, DVC, layers of containers) bring the .bin alone. The
-# device then keeps the network of the first day; a test on the machine that exported, or without a
-# cache, finds nothing.
+# Why it matters: a network that was trained further has the same .xml, byte for byte, and tools
+# that copy what differs (git, rsync --checksum, DVC, layers of containers) bring the .bin alone.
+# The device then keeps the network of the first day; a test on the machine that exported, or
+# without a cache, finds nothing.
 # Seen with: OpenVINO 2026.4.1, on a CPU.
-# Source: by what is seen, path, size and time of the .xml decide (OpenVINO's code was not read).
+# Source: not read. By what is seen, the time of the .xml counts, and the contents of the .bin do
+# not.
 # Remedy: give each version a path of its own, or empty the cache when weights arrive; touching the
 # .xml is enough.
 set -euo pipefail

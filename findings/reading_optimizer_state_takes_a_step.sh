@@ -7,11 +7,11 @@
 # then not loaded (no checkpoint yet), is read with this function, `get_state_dict` or a `Stateful`
 # class that calls them. One expects reading to change nothing. A run that looked for a checkpoint
 # and one that did not give two networks from one seed. Step hooks run, too, and an average of
-# weights that hangs on one counts a step.
+# weights that is updated by such a hook counts a step more.
 # Seen with: PyTorch 2.14.1, in one process without any distribution.
 # Source: `_init_optim_state` in torch/distributed/checkpoint/state_dict.py makes states by a step
-# with gradients of zero at a rate of 0. Moments stay 0, but the counter, by which Adam corrects
-# them, does not.
+# with gradients of zero at a rate of 0. Moments stay 0 (not with Adam's own weight_decay), but the
+# counter, by which Adam corrects them, does not. Issue 164929 of PyTorch speaks of it.
 # Remedy: call it only if there is something to load, or when the first step is done; or
 # `optimizer.state.clear()` after the call.
 set -euo pipefail

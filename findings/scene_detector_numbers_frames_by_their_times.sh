@@ -7,9 +7,8 @@
 # seconds that it reports are right, and so are the numbers in a video of even times; phones, screen
 # recorders and browsers write others. The numbers may even lie beyond the last picture.
 # Seen with: PySceneDetect 0.7.2, OpenCV 5.0.0.93, PyAV 18.1.0.
-# Source: `FrameTimecode.frame_num` in scenedetect/common.py is round(seconds * rate), whose
-# docstring calls it an approximation; the rate is the mean one from OpenCV and the guessed one
-# from PyAV.
+# Source: `FrameTimecode.frame_num` in scenedetect/common.py is round(seconds * rate), by its own
+# docstring an approximation; the rate is the mean one from OpenCV and the guessed one from PyAV.
 # Remedy: take `.seconds`, and find the number by the times of all pictures.
 set -euo pipefail
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A network that sends the frames of a clip one by one through the same encoder: asked for a layer
-# of that encoder, captum answers for the last frame alone, and pytorch-grad-cam for the first.
+# Where a network sends the frames of a clip one by one through the same encoder and a layer of that
+# encoder is asked for, captum answers for the last frame alone, and pytorch-grad-cam for the first.
 # Nothing says that the others are left out.
 #
 # Why it matters: the result has one map for each clip, as it should for a picture, and the map is

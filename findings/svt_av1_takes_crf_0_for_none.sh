@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# FFmpeg's AV1 encoder SVT-AV1 takes crf=0, the finest quality that there is, for no wish at all and
-# encodes with its default of 35: the file is the same to the byte, half as large as with crf=1.
+# FFmpeg's AV1 encoder SVT-AV1 takes crf=0, the finest quality that there is, as if no crf were
+# given and encodes with its default of 35: the file is the same to the byte, half as large as with
+# crf=1.
 #
 # Why it matters: 0 is what one writes to lose nothing (masks, depth, a master copy of a data set).
-# x264, x265 and libvpx give their best then, and 0 is within the range that the option lists. Here
-# pictures lose as much as in a video for the web, and nothing is said.
+# x264 loses nothing then, and 0 is within the range that the option lists. Here pictures lose as
+# much as in a video for the web, and nothing is said.
 # Seen with: PyAV 18.1.0 (FFmpeg 8.1, SVT-AV1).
 # Source: `config_enc_params` in libavcodec/libsvtav1.c looks at `crf` and `qp` if they are above 0;
 # 0 stands for "unset" in both.

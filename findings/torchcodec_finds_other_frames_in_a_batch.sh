@@ -5,12 +5,11 @@
 #
 # Why it matters: approximate mode is advised where a file has an even rate, as this one has, since
 # it need not scan the file. Frames are not even found by their own `pts_seconds`. Samplers by time
-# use these calls: clips have one wrong frame, or one more, at a few places that depend on the rate.
-# Of 24 frames a second all are right; of 30000 / 1001 twice as many are wrong as here.
+# use these calls: clips have one wrong frame, or one more, at a few places.
 # Seen with: torchcodec 0.16.0 (0.17.0 as well), PyTorch 2.14.1, FFmpeg 5.1.9's libraries.
 # Source: `seconds_to_index_lower_bound` in torchcodec/_core/SingleStreamDecoder.cpp is
 # floor(seconds * rate) in floating point, and 29 / 25 * 25 is 28.999...; a single frame is looked
-# for by time, in the units of the file. Pull request 1629 of torchcodec speaks of it.
+# for by time, in the units of the file.
 # Remedy: seek_mode="exact"; or ask by numbers, `get_frames_at`; or half a frame later.
 # Needs: FFmpeg's shared libraries (4 to 9), which torchcodec does not bring along.
 set -euo pipefail

@@ -5,13 +5,15 @@
 # Why it matters: "Total mult-adds" of its summary is what goes into a table beside those of
 # convolutional networks, which are counted for every place and frame. A transformer layer looks a
 # thousand times cheaper than it is, twice as many frames cost nothing, and nothing is said. Layers
-# of one vector a clip (classifiers) are right, so a test with one finds nothing.
+# that get one vector for each clip (classifiers) are right, so a test with one finds nothing.
 # Seen with: torchinfo 1.8.0, PyTorch 2.14.1.
 # Source: `LayerInfo.calculate_macs` in torchinfo/layer_info.py: `output_size[0] * cur_params` for
 # all that is not a convolution or recurrent. Channels last (ConvNeXt, Swin3D) are such inputs, too.
-# Transposed convolutions are wrong in the other direction: their weights are taken at every place
-# of the output, of which each meets but a part.
-# Remedy: torch.utils.flop_counter.FlopCounterMode, halved.
+# Transposed convolutions are wrong in the other direction: all weights are counted for every place
+# of the output, although each place is reached by some of them only. Issue 226 of torchinfo speaks
+# of the first.
+# Remedy: torch.utils.flop_counter.FlopCounterMode, halved; on the device "meta", since on a CPU it
+# leaves attention out.
 set -euo pipefail
 
 folder=$(mktemp -d)

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # A WebM with transparency is decoded as an opaque one, in which the colours beneath the transparent
 # parts show. FFmpeg's own decoders of VP8 and VP9, which are the default, leave the alpha out; the
-# stream says "yuv420p", and only a tag, `alpha_mode`, that there is more.
+# stream says "yuv420p", and only a tag, `alpha_mode`, tells that there is more.
 #
 # Why it matters: cut-out people, stickers and effects come as such files, and are pasted over other
 # footage or taken for masks. The mask is all ones, and what should be seen through is a block of
-# some colour, often black, here green. With FFV1 or ProRes 4444 alpha arrives, so that code which
-# was tried with them is not at fault. In a browser the same file is transparent.
+# some colour, often black, here green. With FFV1 or ProRes 4444 alpha arrives, so that a test with
+# them finds nothing. In Chrome and Firefox the same file is transparent.
 # Seen with: PyAV 18.1.0 (FFmpeg 8.1).
-# Source: Matroska keeps the alpha of a picture as a second picture beside it (BlockAdditional of
-# id 1); of FFmpeg's decoders only `vpx_decode` in libavcodec/libvpxdec.c looks at it.
+# Source: Matroska keeps the alpha of a picture as a second picture beside it (BlockAdditional of id
+# 1); of FFmpeg's decoders only `vpx_decode` in libavcodec/libvpxdec.c looks at it.
 # Remedy: decode by av.CodecContext.create("libvpx-vp9", "r"), or "libvpx" for VP8, if
 # stream.metadata has alpha_mode; in the program `-c:v libvpx-vp9` before `-i`.
 set -euo pipefail

@@ -366,7 +366,9 @@ def test_what_a_teacher_edited_is_kept(teaching, tmp_path, monkeypatch, capsys):
     rewrite(points, more_points)
     rewrite(text, edited)
     mine = {path: path.read_bytes() for path in (points, text)}
-    with pytest.raises(FileExistsError, match=r"expected .* got .*marking_sheet\.csv.*--replace"):
+    said = r"expected .* got .*marking_sheet\.csv.*--replace"
+    with monkeypatch.context() as patch, pytest.raises(FileExistsError, match=said):
+        patch.setattr(instructor, "marking_sheet", None)  # it does not begin
         instructor.write_instructor(tmp_path)
     assert mine == {path: path.read_bytes() for path in mine}, "nothing is overwritten untold"
     # Of this page nothing was edited; it is of an older version.

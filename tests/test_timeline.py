@@ -18,6 +18,7 @@ from blvnet_lab.data import VideoReadError, probe_video, read_frames, sample_uni
 from blvnet_lab.deploy.live import frame_edges
 from blvnet_lab.introspect import capture
 from blvnet_lab.models import VideoNet, blvnet_tam, tsn
+from blvnet_lab.runs import predict
 from blvnet_lab.runs.predict import OverTime, answer_over_time, predict_video
 from blvnet_lab.training.checkpoint import Trained, load_trained, save_trained
 from blvnet_lab.training.recipe import Recipe, Views
@@ -152,7 +153,8 @@ def test_answers_over_time_in_files(video, tmp_path, monkeypatch, capsys):
         assert f"{begin:7g} s to {end:g} s  {name}\n" in printed
 
 
-def test_answers_over_time_that_there_are_not(video, tmp_path):
+def test_answers_over_time_that_there_are_not(video, tmp_path, monkeypatch):
+    """Mistakes in what was asked for are known before the network is compiled."""
     checkpoint = saved(tmp_path, sure(causal=True))
     cut = tmp_path / "cut.mkv"
     cut.write_bytes(write_video(tmp_path / "whole.mkv", 40).read_bytes()[:-4000])
@@ -161,13 +163,18 @@ def test_answers_over_time_that_there_are_not(video, tmp_path):
         (video, OverTime(0.0, 2.0), ValueError, r"seconds above 0, got timeline=0.0 and window=2"),
         (video, OverTime(1.0, -2.0), ValueError, r"seconds above 0, got timeline=1.0 and window=-"),
         (video, OverTime(1.0, 0.0), ValueError, r"seconds above 0, got timeline=1.0 and window=0"),
+        (video, OverTime(1.0, np.nan), ValueError, r"got timeline=1.0 and window=nan"),
+        (video, OverTime(np.nan, 2.0), ValueError, r"got timeline=nan and window=2"),
         (video, OverTime(None, 2.0), ValueError, r"--timeline with --window and --out"),
         (video, OverTime(1.0, 99.0), ValueError, r"2 frames that are 24\.8 s apart, got one of 2"),
         (video, OverTime(1.0, 2.0, tmp_path / "a.txt"), ValueError, r"ends in \.csv, got"),
         (cut, OverTime(1.0, 2.0), VideoReadError, r"cut\.mkv: .* cut short"),
     ):  # fmt: skip
+        calls = []
+        monkeypatch.setattr(predict, "compiled", lambda model, *_, c=calls: c.append(1) or model)
         with pytest.raises(error, match=words):
             predict_video(checkpoint, file, how)
+        assert bool(calls) == ("apart" in words)  # which only the frames of the video tell
 
 
 def test_the_explorer_shows_the_answer_of_each_moment(tmp_path):

@@ -23,7 +23,7 @@ from nbformat.v4 import new_markdown_cell
 
 from blvnet_lab.course import exercises, solutions
 from blvnet_lab.course.copies import EXERCISE, Written, digest, read_record, write_record
-from blvnet_lab.paths import free_name, notebooks, write_files
+from blvnet_lab.paths import check_absent, free_name, notebooks, write_files
 
 HEADING = re.compile(
     rf"^{EXERCISE} (?P<number>\d+\.\d+) · (?P<title>.+) · (?P<dots>●○○|●●○|●●●)"
@@ -175,9 +175,10 @@ def write_instructor(out: Path, *, replace: bool = False) -> Written:
         files[folder / name] = nbformat.writes(nb) + "\n"
         found[path.name] = its
     files = {path: LINK.sub(r"\1", text) for path, text in files.items()}  # links become text
+    as_table, as_page = out / "marking_sheet.csv", out / "marking_sheet.md"
+    check_absent([*files, as_table, as_page], replace=replace)  # before all solutions are checked
     sheet = marking_sheet(found)
-    files[out / "marking_sheet.csv"] = sheet.to_csv(index=False)
-    files[out / "marking_sheet.md"] = _as_markdown(sheet)
+    files |= {as_table: sheet.to_csv(index=False), as_page: _as_markdown(sheet)}
     lines = _set_aside(files, out) if replace else []
     write_files(files, replace=replace)
     digests = {path.relative_to(out).as_posix(): digest(path) for path in files}

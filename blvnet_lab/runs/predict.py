@@ -131,20 +131,20 @@ def predict_video(
     trained, info = load_with_views(checkpoint, views, size), probe_video(video)
     row = {"path": info.path, "label": 0, "class_name": "", "split": "val"}
     alone = DataSet(pd.DataFrame([row | {"probe": pack_info(info)}]))
-    clips = view_clips(alone, "val", trained.recipe)
+    clips, answers, basis = view_clips(alone, "val", trained.recipe), None, ""
+    if over_time.timeline is not None:  # first: it knows mistakes before the network is compiled
+        answers, basis = answer_over_time(trained, info, over_time, fast)
     found = evaluate(compiled(trained.model, trained.recipe.size, fast), [clips[0]])
     check_finite(found.logits)
     best = ranked(found.logits)[0, :top]
     shares = trained.probabilities(found.logits[0].double())[best]
     table = pd.DataFrame({"label": best, "probability": shares})
     table.insert(0, "class_name", [trained.class_names[label] for label in best])
-    prediction = Prediction(table, annotate, trained.multi_label)
-    if over_time.timeline is not None:
-        answers, basis = answer_over_time(trained, info, over_time, fast)
-        prediction = replace(prediction, timeline=answers, basis=basis, out=over_time.out)
-        if over_time.out is not None:
-            text = answers.to_csv(float_format="%.9g", lineterminator="\n")
-            write_files({over_time.out: text}, keep=True)
+    multi_label, out = trained.multi_label, over_time.out
+    prediction = Prediction(table, annotate, multi_label, timeline=answers, basis=basis, out=out)
+    if out is not None:
+        text = answers.to_csv(float_format="%.9g", lineterminator="\n")
+        write_files({out: text}, keep=True)
     if annotate is not None:
         write_annotated(prediction, video, annotate)
     return prediction
@@ -188,7 +188,7 @@ def answer_over_time(
             "expected the seconds of video that an answer is about, since this network's clips are "
             "spread over whole videos: give the usual length of those, such as --window 2"
         )
-    if not info.fps or min(every, 1 if how.window is None else how.window) <= 0:
+    if not info.fps or not all(s > 0 for s in (every, how.window) if s is not None):
         raise ValueError(
             f"expected a video that says when frames are shown, got {info.fps:g} frames a second, "
             f"and seconds above 0, got timeline={every} and window={how.window}"
