@@ -23,9 +23,10 @@ from blvnet_lab.training.evaluation import evaluate
 from blvnet_lab.training.loading import Batches
 from blvnet_lab.training.recipe import Output
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(os, "fork"), reason="ends processes by signals that this system does not know"
-)
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="ends processes by signals of POSIX"),
+    pytest.mark.usefixtures("few_blocks"),
+]
 
 CPU = torch.device("cpu")
 TIMES = ("seconds", "evaluation_seconds", "clips_per_second", "wait_share", "memory_gb")

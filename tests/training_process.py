@@ -26,10 +26,12 @@ from typing import Any
 
 import torch
 from lab import LIMIT_S, free_port
+from nets import FEW_BLOCKS
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from blvnet_lab import cli
+from blvnet_lab.models.networks import SIZES
 from blvnet_lab.training.distributed import process_group
 from blvnet_lab.training.engine import build, fit
 from blvnet_lab.training.recipe import Output, Recipe, recipe_from_json
@@ -103,6 +105,7 @@ def done_by(task: Task) -> None:
     if task.words:
         sys.argv = ["blvnet_lab", *task.words]
         return cli.main()
+    SIZES["tiny"] = FEW_BLOCKS
     out = Path(task.out)
     written = []
     sys.addaudithook(
