@@ -6,13 +6,13 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
-Contents = dict[Path, str | bytes]  # of files
+Files = Mapping[Path, str | bytes | memoryview]  # with their contents
 LONGEST_NAME = 200  # bytes; file systems allow 255, and digests, suffixes and ".part" are added
 
 
@@ -63,7 +63,7 @@ def atomic_write(path: str | os.PathLike, *, keep: bool = False) -> Iterator[Pat
     """Yield a name to write to, which becomes `path` if the block ends without an error.
 
     Readers of `path` find the old file or the new one, never half a file, even after a power cut.
-    Its folder is made. keep: if the old file differs, rename it, with a warning: it may be yours.
+    Its folder is made. keep: if the old file differs, rename it, with a warning: it may matter.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,8 +122,8 @@ def check_absent(files: Iterable[Path], *, replace: bool) -> None:
         raise FileExistsError(f"{wanted}: choose another folder, or add --replace")
 
 
-def write_files(files: Contents, *, replace: bool = True, keep: bool = False) -> None:
-    """Write texts or bytes into files (as `atomic_write`); none if one may not be replaced."""
+def write_files(files: Files, *, replace: bool = True, keep: bool = False) -> None:
+    """Write texts or bytes into files (as `atomic_write`), or none (as `check_absent`)."""
     check_absent(files, replace=replace)
     for path, content in files.items():
         with atomic_write(path, keep=keep) as partial:

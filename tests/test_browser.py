@@ -157,8 +157,9 @@ def drive_stepper(page) -> None:
     last = round(float(handle.get_attribute("aria-valuemax")))
     expect(counter).to_have_text(f"frame 0 (0 to {last})")
 
-    handle.press("ArrowRight")
-    handle.press("ArrowRight")
+    handle.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
     expect(counter).to_have_text(f"frame 2 (0 to {last})")  # retried until the kernel has answered
 
     enter(stepper.locator(".widget-readout"), "1")
@@ -304,8 +305,9 @@ def drive_tam_explorer(page) -> None:
     frame.press("Home")
     expect(title).to_contain_text("frame 0 (little, pair 0)")
     channel = explorer.locator(".blvnet-tam-channel").get_by_role("slider")
+    channel.focus()
     for _ in range(7):  # quickly: what comes back late must not end up in another channel
-        channel.press("ArrowRight")
+        page.keyboard.press("ArrowRight")
     last, role = last_channel("stage1.tam")
     readout = explorer.locator(".blvnet-tam-channel .widget-readout")
     expect(readout).to_have_text(f"{last} {role}")

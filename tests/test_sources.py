@@ -309,4 +309,4 @@ def test_what_cannot_be_read_takes_no_place_in_a_split(tmp_path):
     moved = found.problems.query("kind == 'video in another split'")
     (path,) = before.index[before != after]
     assert moved[["split", "name"]].to_numpy().tolist() == [["val", path]] and "river" in path
-    assert moved["detail"].iloc[0].startswith("it was in train: evaluate networks that were")
+    assert moved["detail"].iloc[0].startswith("it was in train: for networks trained earlier, ")

@@ -67,7 +67,7 @@ def build_manifest(
             class is named alike. Equal files belong to one source.
         fold: which of UCF101's or HMDB51's three divisions.
 
-    Raises ValueError for lists not as published, no row with a video, or no such class or split.
+    Raises ValueError for lists unlike the published, no row with a video, no such class or split.
     """
     is_own = dataset in ("folder", "list")
     if source and not is_own:
@@ -227,13 +227,14 @@ def _probe(
 
 
 def _moved(rows: pd.DataFrame, manifest: Path) -> Iterator[Finding]:
-    """Report videos that are in another split than in an older manifest."""
-    with contextlib.suppress(ValueError):  # there may be no readable manifest
-        before = dict(DataSet.read(manifest).rows[["path", "split"]].to_numpy())
-        for path, split in rows[["path", "split"]].drop_duplicates().to_numpy():
-            if (was := before.get(path, split)) != split:
-                remedy = "evaluate networks that were trained before on the older manifest"
-                yield "video in another split", split, path, f"it was in {was}: {remedy}"
+    """Report videos that are in another split than in the manifest that is there so far."""
+    old, columns = {}, ["path", "split"]
+    with contextlib.suppress(ValueError):  # there may be none that can be read
+        old = dict(DataSet.read(manifest).rows.query("status == 'ok'")[columns].to_numpy())
+    for path, split in rows[columns].drop_duplicates().to_numpy():
+        if (was := old.get(path, split)) != split:
+            remedy = "for networks trained earlier, evaluate with the older manifest"
+            yield "video in another split", split, path, f"it was in {was}: {remedy}"
 
 
 def _findings(row: Any, path: str, status: str, detail: str, **found: Any) -> Iterator[Finding]:

@@ -127,7 +127,7 @@ def _about(path: str | os.PathLike) -> dict[str, Any]:
         remedy = "build the model, then model.load_state_dict(safetensors.torch.load_file(path))"
         for key in metadata:
             if key.startswith("blvnet_lab_"):  # features or taps: no network can be built of them
-                remedy = f"this one holds {key[11:]} only: give the network that they are of"
+                remedy = f"this one holds {key[11:]} only: give the network that they came from"
         raise ValueError(f"{path}: {wanted}; {remedy}")
     return json.loads(metadata["blvnet_lab"])
 

@@ -178,14 +178,14 @@ def evaluate_file(
     """
     hardware, fast = Hardware(precision=computing.precision, workers=workers), computing.fast
     if fast is not None and computing.precision != "float32":
-        raise ValueError(f"expected precision or fast, got {computing}: leave one out")
+        raise ValueError(f"expected precision or fast, got {computing.precision} and {fast}")
     with process_group() as (ranks, device):
         data_set = DataSet.read(manifest).one_label("--playing and --against", beside != ALONE)
         if out is not None and ranks.is_first:
             check_target(out / SCORES, ".json")
         paths = filter(None, [checkpoint, beside.against])
         opened = [_open(load_with_views(path, views, size), data_set, split) for path in paths]
-        for k, (trained, clips) in enumerate(opened):  # takes long, so not before all are known
+        for k, (trained, clips) in enumerate(opened):  # slow, so once all have been checked
             model = compiled(trained.model, trained.recipe.size, fast, batch_size)
             opened[k] = replace(trained, model=model), clips
         (trained, clips), options = opened[0], {"batch_size": batch_size, "hardware": hardware}

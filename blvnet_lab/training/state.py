@@ -121,7 +121,7 @@ class State:
     steps: int = 1  # per epoch
     epoch: int = 1  # the current one
     step: int = 0  # steps of it that are done
-    so_far: dict[str, float] = field(default_factory=dict)  # sums over these steps
+    so_far: dict[str, float] = field(default_factory=dict)  # sums over these, and the last rate
     history: list[dict[str, Any]] = field(default_factory=list)  # a line per finished epoch
 
     def __post_init__(self) -> None:
@@ -157,8 +157,8 @@ class State:
         """Add a line about all ranks to the history, and move on to the next epoch.
 
         Its `seconds` are those of training, wait_share is the part spent waiting for clips,
-        memory_gb the GPU's peak, or the current memory of the process, learning_rate that of the
-        classifier at the last step.
+        memory_gb the GPU's peak, or the current memory of the process, learning_rate the
+        classifier's at the last step.
         """
         memory, ranks = psutil.Process().memory_info().rss, current_ranks()
         if self.device.type == "cuda":
